@@ -1,0 +1,12 @@
+/** A failed assertion is a bug, never an errno: where durable state is involved the process stops, and recovery is the tested path. */
+export class AssertionError extends Error {
+  override readonly name = 'AssertionError';
+}
+
+export function assert(condition: unknown, message: string): asserts condition {
+  if (!condition) throw new AssertionError(message);
+}
+
+export function unreachable(value: never, message = 'unreachable'): never {
+  throw new AssertionError(`${message}: ${String(value)}`);
+}

@@ -1,0 +1,35 @@
+/** Counting semaphore with FIFO waiters. `acquire()` resolves to a release function that works once. */
+export class Semaphore {
+  private inUse = 0;
+  private readonly waiters: (() => void)[] = [];
+  constructor(private limit: number) {}
+
+  get active(): number { return this.inUse; }
+  get waiting(): number { return this.waiters.length; }
+
+  setLimit(limit: number): void {
+    this.limit = Math.max(1, limit);
+    while (this.inUse < this.limit && this.waiters.length > 0) this.waiters.shift()!();
+  }
+
+  async acquire(): Promise<() => void> {
+    if (this.inUse >= this.limit) await new Promise<void>((resolve) => this.waiters.push(resolve));
+    this.inUse++;
+    let released = false;
+    return () => {
+      if (released) return;
+      released = true;
+      this.inUse--;
+      if (this.inUse < this.limit) this.waiters.shift()?.();
+    };
+  }
+
+  async run<T>(fn: () => Promise<T>): Promise<T> {
+    const release = await this.acquire();
+    try {
+      return await fn();
+    } finally {
+      release();
+    }
+  }
+}
