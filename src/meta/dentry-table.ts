@@ -1,0 +1,74 @@
+import type { Db } from '../db/db.js';
+
+/** A name in a directory. `id` is its readdir cookie: ascending, never reused (K12). */
+export interface Dentry {
+  readonly id: number;
+  readonly parent: number;
+  readonly name: string;
+  readonly ino: number;
+  /** When S3 last confirmed the name, or when it was made here; milliseconds. */
+  readonly checkedAtMs: number;
+}
+
+interface Row { id: number; parent: number; name: string; ino: number; checked_at: number }
+
+export class DentryTable {
+  private readonly nextId: () => number;
+  private lastId = 0;
+
+  constructor(private readonly db: Db) {
+    this.nextId = db.reserveIds('dentry');
+  }
+
+  get(parent: number, name: string): Dentry | undefined {
+    const row = this.db.prepare<[number, string], Row>('SELECT * FROM dentry WHERE parent = ? AND name = ?').get(parent, name);
+    return row && fromRow(row);
+  }
+
+  ofInode(ino: number): Dentry[] {
+    return this.db.prepare<[number], Row>('SELECT * FROM dentry WHERE ino = ? ORDER BY id').all(ino).map(fromRow);
+  }
+
+  /** Names of `parent` with an id above `after`, in id order: readdir. */
+  list(parent: number, after: number, limit: number): Dentry[] {
+    return this.db.prepare<[number, number, number], Row>('SELECT * FROM dentry WHERE parent = ? AND id > ? ORDER BY id LIMIT ?').all(parent, after, limit).map(fromRow);
+  }
+
+  isEmpty(parent: number): boolean {
+    return this.db.prepare('SELECT 1 FROM dentry WHERE parent = ? LIMIT 1').get(parent) === undefined;
+  }
+
+  count(parent: number): number {
+    return (this.db.prepare<[number], { n: number }>('SELECT count(*) AS n FROM dentry WHERE parent = ?').get(parent))!.n;
+  }
+
+  /** The newest id given out; entries above it did not exist when a directory was opened. */
+  get newestId(): number { return this.lastId; }
+
+  /** In a transaction. The name must be free. */
+  insert(parent: number, name: string, ino: number, checkedAtMs: number): Dentry {
+    const id = this.nextId();
+    this.lastId = id;
+    this.db.prepare('INSERT INTO dentry (id, parent, name, ino, checked_at) VALUES (?, ?, ?, ?, ?)').run(id, parent, name, ino, checkedAtMs);
+    return { id, parent, name, ino, checkedAtMs };
+  }
+
+  /** In a transaction: the name now means another inode; it keeps its place in the directory. */
+  repoint(dentry: Dentry, ino: number, checkedAtMs: number): void {
+    this.db.prepare('UPDATE dentry SET ino = ?, checked_at = ? WHERE id = ?').run(ino, checkedAtMs, dentry.id);
+  }
+
+  /** In a transaction. */
+  remove(dentry: Dentry): void {
+    this.db.prepare('DELETE FROM dentry WHERE id = ?').run(dentry.id);
+  }
+
+  /** In a transaction. */
+  confirm(dentry: Dentry, checkedAtMs: number): void {
+    this.db.prepare('UPDATE dentry SET checked_at = ? WHERE id = ?').run(checkedAtMs, dentry.id);
+  }
+}
+
+function fromRow(row: Row): Dentry {
+  return { id: row.id, parent: row.parent, name: row.name, ino: row.ino, checkedAtMs: row.checked_at };
+}

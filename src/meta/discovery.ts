@@ -1,0 +1,89 @@
+import { timeFromMs } from '../base/clock.js';
+import type { ETag, Key } from '../s3/object-store.js';
+import type { Dentry } from './dentry-table.js';
+import { FileType, isDirectory, type Inode } from './inode.js';
+import type { Tree } from './tree.js';
+
+/** Owner and permissions of what carries no metadata of its own. */
+export interface DefaultAttributes { readonly uid: number; readonly gid: number; readonly umask: number }
+
+/** What a listing or HEAD says about an object; enough to show a name. */
+export interface Seen { readonly key: Key; readonly etag: ETag; readonly sizeBytes: number; readonly lastModifiedMs: number; readonly versionId?: string }
+
+/**
+ * Turns objects that others made into names and inodes. Attributes come from a listing only (`attrsComplete` false) until a HEAD
+ * completes them. All methods run in the caller's transaction.
+ */
+export class Discovery {
+  constructor(private readonly tree: Tree, private readonly defaults: DefaultAttributes) {}
+
+  /** A new name for an object nobody here knew. */
+  addObject(parent: number, name: string, seen: Seen, nowMs: number): Inode {
+    const inode = this.newInode(FileType.REG, seen.sizeBytes, seen.lastModifiedMs);
+    this.tree.dentries.insert(parent, name, inode.ino, nowMs);
+    this.recordObject(inode, seen);
+    return inode;
+  }
+
+  /** A directory known only because something lies below it, or by its marker `seen`. */
+  addDirectory(parent: number, name: string, seen: Seen | null, nowMs: number): Inode {
+    const inode = this.newInode(FileType.DIR, 4096, seen?.lastModifiedMs ?? nowMs);
+    if (!seen) inode.attrsComplete = true; // nothing in S3 could say more
+    inode.marker = seen !== null;
+    this.tree.inodes.save(inode);
+    this.tree.dentries.insert(parent, name, inode.ino, nowMs);
+    if (seen) this.recordObject(inode, seen);
+    const above = this.tree.inodes.mustGet(parent);
+    above.nlink++;
+    this.tree.inodes.save(above);
+    return inode;
+  }
+
+  /**
+   * The object under an existing name is another version now. Nobody may have the inode open: content and attributes are
+   * forgotten, the number stays. The content file is the caller's to remove.
+   */
+  refresh(inode: Inode, seen: Seen): void {
+    inode.gen++;
+    inode.mgen++;
+    inode.baseGen = null;
+    inode.unsealed = false;
+    inode.content = null;
+    inode.target = null;
+    inode.attrsComplete = false;
+    inode.lastModifiedMs = seen.lastModifiedMs;
+    if (!isDirectory(inode)) {
+      inode.sizeBytes = seen.sizeBytes;
+      inode.mtime = inode.ctime = timeFromMs(seen.lastModifiedMs);
+    } else {
+      inode.marker = true;
+    }
+    this.tree.inodes.save(inode);
+    this.recordObject(inode, seen);
+  }
+
+  /** The object under an existing name is another version, and the old inode is still in use: the name gets a new inode, the old one loses it. */
+  supersede(dentry: Dentry, seen: Seen, nowMs: number): Inode {
+    const inode = this.newInode(FileType.REG, seen.sizeBytes, seen.lastModifiedMs);
+    this.tree.dentries.repoint(dentry, inode.ino, nowMs);
+    this.recordObject(inode, seen);
+    return inode;
+  }
+
+  recordObject(inode: Inode, seen: Seen): void {
+    this.tree.objects.put({
+      key: seen.key, etag: seen.etag, sizeBytes: seen.sizeBytes, lastModifiedMs: seen.lastModifiedMs, versionId: seen.versionId ?? null,
+      ino: inode.ino, gen: inode.gen, mgen: inode.mgen,
+    });
+  }
+
+  private newInode(type: number, sizeBytes: number, lastModifiedMs: number): Inode {
+    const time = timeFromMs(lastModifiedMs);
+    const permissions = (type === FileType.DIR ? 0o777 : 0o666) & ~this.defaults.umask;
+    return this.tree.inodes.create({
+      mode: type | permissions, uid: this.defaults.uid, gid: this.defaults.gid, rdev: 0, sizeBytes, atime: time, mtime: time, ctime: time,
+      nlink: type === FileType.DIR ? 2 : 1, gen: 1, mgen: 1, baseGen: null, unsealed: false, attrsComplete: false, content: null, target: null, xattrs: null,
+      foreign: null, lastModifiedMs, marker: false, complete: false, listedAtMs: 0, opens: 0,
+    });
+  }
+}

@@ -1,0 +1,109 @@
+import { LRUCache } from 'lru-cache';
+import { assert } from '../base/assert.js';
+import type { Db } from '../db/db.js';
+import type { Key } from '../s3/object-store.js';
+import { DentryTable, type Dentry } from './dentry-table.js';
+import { InodeTable } from './inode-table.js';
+import { isDirectory, rootIno, type Inode } from './inode.js';
+import { ObjectTable } from './object-table.js';
+
+/**
+ * The tree: names, inodes, what S3 holds per key, and the way from one to the other. No policy here: `fs/` decides what a
+ * system call means, `writeback/` what has to be sent.
+ *
+ * A file's key is its path below the mount's root; a directory's key is its path with a `/` at the end; the root has `''`.
+ */
+export class Tree {
+  readonly inodes: InodeTable;
+  readonly dentries: DentryTable;
+  readonly objects: ObjectTable;
+  /** ino of a directory -> its key. Dropped as a whole when any directory moves. */
+  private readonly directoryKeys = new LRUCache<number, string>({ max: 10_000 });
+
+  constructor(readonly db: Db) {
+    this.inodes = new InodeTable(db);
+    this.dentries = new DentryTable(db);
+    this.objects = new ObjectTable(db);
+  }
+
+  /** `''` for the root, `a/b/` below; undefined for a directory that has no name any more. */
+  directoryKey(ino: number): string | undefined {
+    if (ino === rootIno) return '';
+    const known = this.directoryKeys.get(ino);
+    if (known !== undefined) return known;
+    const dentry = this.dentries.ofInode(ino)[0];
+    if (!dentry) return undefined;
+    const parent = this.directoryKey(dentry.parent);
+    if (parent === undefined) return undefined;
+    const key = `${parent}${dentry.name}/`;
+    this.directoryKeys.set(ino, key);
+    return key;
+  }
+
+  /** The key of `name` in directory `parent` if it is (to be) a file, or with a slash a directory. */
+  keyOf(parent: number, name: string, directory: boolean): Key | undefined {
+    const prefix = this.directoryKey(parent);
+    return prefix === undefined ? undefined : directory ? `${prefix}${name}/` : prefix + name;
+  }
+
+  /** Every key the inode should have an object under: one per name. */
+  keysOf(inode: Inode): Key[] {
+    if (inode.ino === rootIno) return [''];
+    const keys: Key[] = [];
+    for (const dentry of this.dentries.ofInode(inode.ino)) {
+      const key = this.keyOf(dentry.parent, dentry.name, isDirectory(inode));
+      if (key !== undefined) keys.push(key);
+    }
+    return keys;
+  }
+
+  /** What the tree has under `key`. A key with a slash at the end finds only a directory, one without only something else. */
+  resolve(key: Key): { readonly inode: Inode; readonly dentry: Dentry | undefined } | undefined {
+    if (key === '') return { inode: this.inodes.mustGet(rootIno), dentry: undefined };
+    const wantDirectory = key.endsWith('/');
+    const names = (wantDirectory ? key.slice(0, -1) : key).split('/');
+    let parent = rootIno;
+    let dentry: Dentry | undefined;
+    for (const name of names) {
+      if (dentry) parent = dentry.ino;
+      dentry = this.dentries.get(parent, name);
+      if (!dentry) return undefined;
+    }
+    const inode = this.inodes.mustGet(dentry!.ino);
+    return isDirectory(inode) === wantDirectory ? { inode, dentry } : undefined;
+  }
+
+  /** Path below the mount point, for people: `/` for the root. The first name of a hard link. */
+  pathOf(ino: number): string | undefined {
+    const inode = this.inodes.get(ino);
+    if (!inode) return undefined;
+    const key = this.keysOf(inode)[0];
+    return key === undefined ? undefined : '/' + key.replace(/\/$/, '');
+  }
+
+  /** After a directory got another name or parent, or lost its name. */
+  directoriesMoved(): void {
+    this.directoryKeys.clear();
+    this.db.onRollback(() => this.directoryKeys.clear());
+  }
+
+  /** True if `ino` is `ancestor` or lies below it. */
+  isWithin(ino: number, ancestor: number): boolean {
+    for (let at: number | undefined = ino; at !== undefined; ) {
+      if (at === ancestor) return true;
+      if (at === rootIno) return false;
+      at = this.dentries.ofInode(at)[0]?.parent;
+    }
+    return false;
+  }
+
+  /** In a transaction: the root directory of a new database. */
+  createRoot(fields: { uid: number; gid: number; mode: number; time: Inode['mtime'] }): Inode {
+    assert(!this.inodes.get(rootIno), 'the root exists already');
+    return this.inodes.create({
+      mode: fields.mode, uid: fields.uid, gid: fields.gid, rdev: 0, sizeBytes: 4096, atime: fields.time, mtime: fields.time, ctime: fields.time,
+      nlink: 2, gen: 1, mgen: 1, baseGen: null, unsealed: false, attrsComplete: true, content: null, target: null, xattrs: null, foreign: null, lastModifiedMs: null,
+      marker: false, complete: false, listedAtMs: 0, opens: 0,
+    }, rootIno);
+  }
+}
