@@ -20,7 +20,12 @@ const c = {
   fallocate: library.func('int fallocate64(int, int, int64_t, int64_t)'),
   fcntl: library.func('int fcntl(int, int, int)'),
   flock: library.func('int flock(int, int)'),
-  copyFileRange: library.func('ssize_t copy_file_range(int, _Inout_ int64_t *, int, _Inout_ int64_t *, size_t, unsigned int)'),
+  copyFileRange: library.func('int64_t copy_file_range(int, _Inout_ int64_t *, int, _Inout_ int64_t *, size_t, unsigned int)'),
+  read: library.func('int64_t read(int, void *, size_t)'),
+  write: library.func('int64_t write(int, const void *, size_t)'),
+  ioctl: library.func('int ioctl(int, unsigned long, void *)'),
+  socketpair: library.func('int socketpair(int, int, int, _Out_ int *)'),
+  recvmsg: library.func('int64_t recvmsg(int, void *, int)'),
 };
 
 function check(call: string, result: number, detail = ''): number {
@@ -63,4 +68,59 @@ export function tryLockExclusive(fd: number): boolean {
 /** Copies inside the kernel (reflink where the file system can); answers the bytes copied, which may be fewer than asked. */
 export function copyFileRange(from: number, fromOffset: number, to: number, toOffset: number, length: number): number {
   return check('copy_file_range', Number(c.copyFileRange(from, [fromOffset], to, [toOffset], length, 0)));
+}
+
+/**
+ * read(2) into the first `length` bytes of `into`. For hot paths: answers the byte count or a *negative errno* and never throws,
+ * since an exception costs ten times the system call and EAGAIN is an everyday answer.
+ */
+export function readRaw(fd: number, into: Buffer, length: number): number {
+  const n = Number(c.read(fd, into, length));
+  return n < 0 ? -koffi.errno() : n;
+}
+
+/** write(2) of the first `length` bytes of `from`; the byte count or a negative errno, as `readRaw`. */
+export function writeRaw(fd: number, from: Buffer, length: number): number {
+  const n = Number(c.write(fd, from, length));
+  return n < 0 ? -koffi.errno() : n;
+}
+
+/** ioctl(2) with a pointer to a structure. Request numbers are those of asm-generic/ioctl.h (x86-64 and arm64 agree). */
+export function ioctl(fd: number, request: number, argument: Buffer): number {
+  return check('ioctl', c.ioctl(fd, request, argument) as number);
+}
+
+/** A second descriptor of the same open file, closed on exec. */
+export function duplicate(fd: number): number {
+  return check('dup', c.fcntl(fd, 1030 /* F_DUPFD_CLOEXEC */, 3) as number);
+}
+
+export const SocketType = { STREAM: 1, SEQPACKET: 5, NONBLOCK: 0o4000, CLOEXEC: 0o2000000 } as const;
+
+/** A pair of connected unix sockets; `type` is a SocketType with its flags or'ed in. */
+export function socketPair(type: number): [number, number] {
+  const pair = new Int32Array(2);
+  check('socketpair', c.socketpair(1 /* AF_UNIX */, type, 0, pair) as number);
+  return [pair[0]!, pair[1]!];
+}
+
+/**
+ * Receives one descriptor sent with SCM_RIGHTS; undefined if the other end closed without sending one. Blocks until something
+ * comes. The descriptor is closed on exec. Layouts: struct msghdr and cmsghdr of 64-bit Linux.
+ */
+export function receiveDescriptor(socket: number): number | undefined {
+  const data = Buffer.alloc(16);
+  const control = Buffer.alloc(64);
+  const iovec = Buffer.alloc(16);
+  iovec.writeBigUInt64LE(koffi.address(data), 0);
+  iovec.writeBigUInt64LE(BigInt(data.length), 8);
+  const message = Buffer.alloc(56);
+  message.writeBigUInt64LE(koffi.address(iovec), 16);
+  message.writeBigUInt64LE(1n, 24);
+  message.writeBigUInt64LE(koffi.address(control), 32);
+  message.writeBigUInt64LE(BigInt(control.length), 40);
+  check('recvmsg', Number(c.recvmsg(socket, message, 0x40000000 /* MSG_CMSG_CLOEXEC */)));
+  const controlLength = Number(message.readBigUInt64LE(40));
+  const isRights = controlLength >= 20 && control.readInt32LE(8) === 1 /* SOL_SOCKET */ && control.readInt32LE(12) === 1 /* SCM_RIGHTS */;
+  return isRights ? control.readInt32LE(16) : undefined;
 }
