@@ -1,0 +1,179 @@
+import type { Clock } from '../base/clock.js';
+import type { Db } from '../db/db.js';
+import type { Key } from '../s3/object-store.js';
+
+/**
+ * The journal: one row per key where S3 may differ from the tree. Level-triggered: a row says *look here*, never what to do, so
+ * marking twice is marking once, replaying is harmless, and a row that turns out clean is simply cleared.
+ *
+ * Invariants: 1. a row is written in the transaction of the change that causes it. 2. A row waits for silence (J11), but a key
+ * that never falls silent is due at the latest `debounceMsMax` after `since`. 3. A parked row is not tried again before somebody changes the key
+ * or asks for it. 4. A row goes only in a transaction that proved its key clean.
+ */
+
+/** A file written all the time is uploaded this often: short enough to lose little, long enough not to PUT every second. */
+export const debounceMsMax = 30_000;
+
+export interface JournalRow {
+  readonly key: Key;
+  /** When S3 first lacked something here, ms. */
+  readonly sinceMs: number;
+  /** Not tried before, ms. */
+  readonly dueMs: number;
+  /** Failures in a row. */
+  readonly tries: number;
+  /** Why it needs a person or a change; null: will be tried. */
+  readonly parked: string | null;
+  /** The last failure, for people. */
+  readonly error: string | null;
+}
+
+/** A directory whose keys all changed (J8): what S3 holds under `oldPrefix`, and everything now below `ino`, must be looked at. */
+export interface WalkRow { readonly id: number; readonly ino: number; readonly oldPrefix: string }
+
+interface Row { key: string; since: number; due: number; tries: number; parked: string | null; error: string | null }
+
+/** Above every Unicode string that continues a prefix. */
+const last = '\u{10ffff}';
+
+export class Journal {
+  private readonly listeners = new Set<() => void>();
+  private notifying = false;
+
+  constructor(private readonly db: Db, private readonly clock: Clock) {}
+
+  /**
+   * In a transaction: look at `key` after `delayMs` of silence. A backoff that is running is not cut short (an outage
+   * with a busy writer is not a hail of requests); a parked row is tried anew.
+   */
+  mark(key: Key, delayMs: number): void {
+    const now = this.clock.now();
+    this.db.prepare(`INSERT INTO journal (key, since, due, tries, parked, error) VALUES ($key, $now, $due, 0, NULL, NULL)
+      ON CONFLICT(key) DO UPDATE SET
+        due = CASE WHEN tries > 0 AND parked IS NULL THEN max(due, min($due, since + $max)) ELSE min($due, max($now, since + $max)) END,
+        tries = CASE WHEN parked IS NULL THEN tries ELSE 0 END,
+        error = CASE WHEN parked IS NULL THEN error ELSE NULL END,
+        parked = NULL`).run({ key, now, due: now + delayMs, max: debounceMsMax });
+    this.notifyAfterCommit();
+  }
+
+  get(key: Key): JournalRow | undefined {
+    const row = this.db.prepare<[string], Row>('SELECT * FROM journal WHERE key = ?').get(key);
+    return row && fromRow(row);
+  }
+
+  has(key: Key): boolean {
+    return this.db.prepare('SELECT 1 FROM journal WHERE key = ?').get(key) !== undefined;
+  }
+
+  /** In the transaction that proves `key` clean. */
+  clear(key: Key): void {
+    this.db.prepare('DELETE FROM journal WHERE key = ?').run(key);
+  }
+
+  /** In a transaction: not before `dueMs`. `tries` 0 for a mere wait. */
+  defer(key: Key, dueMs: number, error: string | null, tries: number): void {
+    this.db.prepare('UPDATE journal SET due = ?, error = ?, tries = ? WHERE key = ?').run(dueMs, error, tries, key);
+  }
+
+  /** In a transaction: something was acknowledged, but the key has changed meanwhile; its wait starts anew. */
+  restart(key: Key, delayMs: number): void {
+    const now = this.clock.now();
+    this.db.prepare('UPDATE journal SET since = ?, due = ?, tries = 0, error = NULL WHERE key = ?').run(now, now + delayMs, key);
+  }
+
+  /** In a transaction: due at once, whatever it waits for; parked rows stay parked. */
+  hasten(key: Key): void {
+    this.db.prepare('UPDATE journal SET due = min(due, ?) WHERE key = ? AND parked IS NULL').run(this.clock.now(), key);
+    this.notifyAfterCommit();
+  }
+
+  /** In a transaction: everything that is not parked is due now (sync, drain). */
+  hastenAll(): void {
+    this.db.prepare('UPDATE journal SET due = ? WHERE due > ? AND parked IS NULL').run(this.clock.now(), this.clock.now());
+    this.notifyAfterCommit();
+  }
+
+  /** In a transaction. */
+  park(key: Key, reason: string, error: string): void {
+    this.db.prepare('UPDATE journal SET parked = ?, error = ?, tries = tries + 1 WHERE key = ?').run(reason, error, key);
+  }
+
+  /** In a transaction: try every parked row again; answers how many. */
+  unparkAll(): number {
+    const { changes } = this.db.prepare('UPDATE journal SET parked = NULL, tries = 0, due = ? WHERE parked IS NOT NULL').run(this.clock.now());
+    this.notifyAfterCommit();
+    return changes;
+  }
+
+  /** Rows to be tried now, longest due first. */
+  due(nowMs: number, limit: number): JournalRow[] {
+    return this.db.prepare<[number, number], Row>('SELECT * FROM journal WHERE parked IS NULL AND due <= ? ORDER BY due LIMIT ?').all(nowMs, limit).map(fromRow);
+  }
+
+  /** When the next row later than `afterMs` becomes due; undefined if there is none. */
+  nextDueMs(afterMs = -1): number | undefined {
+    return this.db.prepare<[number], { due: number | null }>('SELECT min(due) AS due FROM journal WHERE parked IS NULL AND due > ?').get(afterMs)?.due ?? undefined;
+  }
+
+  count(): number {
+    return this.db.prepare<[], { n: number }>('SELECT count(*) AS n FROM journal').get()!.n;
+  }
+
+  parkedCount(): number {
+    return this.db.prepare<[], { n: number }>('SELECT count(*) AS n FROM journal WHERE parked IS NOT NULL').get()!.n;
+  }
+
+  /** In key order; `after` continues. */
+  list(limit: number, after: Key = ''): JournalRow[] {
+    // Keys are never empty but for the root's, which has no object and no row.
+    return this.db.prepare<[string, number], Row>('SELECT * FROM journal WHERE key > ? ORDER BY key LIMIT ?').all(after, limit).map(fromRow);
+  }
+
+  /** For people: parked rows first, then the oldest. */
+  oldest(limit: number): JournalRow[] {
+    return this.db.prepare<[number], Row>('SELECT * FROM journal ORDER BY parked IS NULL, since, key LIMIT ?').all(limit).map(fromRow);
+  }
+
+  /** Keys with a row that lie strictly below `prefix`, ascending. */
+  under(prefix: string, limit: number, after: Key = prefix): Key[] {
+    return this.db.prepare<[string, string, number], { key: string }>('SELECT key FROM journal WHERE key > ? AND key < ? ORDER BY key LIMIT ?')
+      .all(after, prefix + last, limit).map(({ key }) => key);
+  }
+
+  /** In a transaction (J8). */
+  addWalk(ino: number, oldPrefix: string): void {
+    this.db.prepare('INSERT INTO walk (ino, old_prefix) VALUES (?, ?)').run(ino, oldPrefix);
+    this.notifyAfterCommit();
+  }
+
+  walks(): WalkRow[] {
+    return this.db.prepare<[], { id: number; ino: number; old_prefix: string }>('SELECT * FROM walk ORDER BY id').all()
+      .map(({ id, ino, old_prefix }) => ({ id, ino, oldPrefix: old_prefix }));
+  }
+
+  /** In a transaction. */
+  removeWalk(id: number): void {
+    this.db.prepare('DELETE FROM walk WHERE id = ?').run(id);
+  }
+
+  /** Called once after each commit that marked something; answers how to stop it. */
+  onMarked(listener: () => void): () => void {
+    this.listeners.add(listener);
+    return () => this.listeners.delete(listener);
+  }
+
+  private notifyAfterCommit(): void {
+    if (this.notifying) return;
+    this.notifying = true;
+    this.db.onRollback(() => (this.notifying = false));
+    this.db.afterCommit(() => {
+      this.notifying = false;
+      for (const listener of this.listeners) listener();
+    });
+  }
+}
+
+function fromRow(row: Row): JournalRow {
+  return { key: row.key, sinceMs: row.since, dueMs: row.due, tries: row.tries, parked: row.parked, error: row.error };
+}
