@@ -1,0 +1,46 @@
+/**
+ * Disk calls that carry a label, so that a test can break exactly one of them (`FaultyDisk`). The real disk adds one plain
+ * function call to each. Synchronous calls are those the main thread makes on the local disk anyway (pread, pwrite); what may
+ * take long (fdatasync, unlink of a big file) runs in libuv's pool.
+ *
+ * SQLite does its own I/O and bypasses this; only the `-wal` sync of the group commit comes through here.
+ */
+import fs from 'node:fs';
+import { fallocate as libcFallocate } from './libc.js';
+
+export interface Disk {
+  open(label: string, path: string, flags: number, mode?: number): number;
+  close(fd: number): void;
+  /** May read less than asked, 0 at end of file. */
+  pread(label: string, fd: number, into: Uint8Array, intoOffset: number, length: number, offset: number): number;
+  /** May write less than asked; the caller goes on with the rest. */
+  pwrite(label: string, fd: number, data: Uint8Array, dataOffset: number, length: number, offset: number): number;
+  truncate(label: string, fd: number, sizeBytes: number): void;
+  fallocate(label: string, fd: number, mode: number, offset: number, length: number): void;
+  /** Resolves when the file's data (and what is needed to find it) is on stable storage. */
+  fdatasync(label: string, fd: number): Promise<void>;
+  /** Makes names created in or removed from the directory durable. */
+  syncDirectory(label: string, path: string): Promise<void>;
+  unlink(label: string, path: string): Promise<void>;
+  unlinkSync(label: string, path: string): void;
+}
+
+export const realDisk: Disk = {
+  open: (_label, path, flags, mode) => fs.openSync(path, flags, mode),
+  close: (fd) => fs.closeSync(fd),
+  pread: (_label, fd, into, intoOffset, length, offset) => fs.readSync(fd, into, intoOffset, length, offset),
+  pwrite: (_label, fd, data, dataOffset, length, offset) => fs.writeSync(fd, data, dataOffset, length, offset),
+  truncate: (_label, fd, sizeBytes) => fs.ftruncateSync(fd, sizeBytes),
+  fallocate: (_label, fd, mode, offset, length) => libcFallocate(fd, mode, offset, length),
+  fdatasync: (_label, fd) => new Promise((resolve, reject) => fs.fdatasync(fd, (error) => (error ? reject(error) : resolve()))),
+  async syncDirectory(_label, path) {
+    const handle = await fs.promises.open(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+    try {
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+  },
+  unlink: (_label, path) => fs.promises.unlink(path),
+  unlinkSync: (_label, path) => fs.unlinkSync(path),
+};

@@ -1,0 +1,373 @@
+/**
+ * The mount's database `state.db`: transactions, durability, identity. SQLite in WAL mode (D1); the main thread is its only
+ * user but for the checkpoint worker (D2).
+ *
+ * Invariants
+ *  1. `commitSeq` counts committed transactions; a commit is *accepted*. `durableSeq <= commitSeq`; commits up to it are *journaled*.
+ *  2. Durability is a prefix: if a commit survives a power cut, every earlier one does.
+ *  3. A transaction's function runs synchronously. It may run twice (D5: a full disk, ballast released), so what it does outside the
+ *     database is either idempotent or undone by `onRollback`.
+ *  4. After a failed sync or a failed commit of unknown outcome nothing is written any more (D4); recovery is the next start.
+ */
+import fs from 'node:fs';
+import { join } from 'node:path';
+import Database from 'better-sqlite3';
+import { AssertionError, assert } from '../base/assert.js';
+import { realDisk, type Disk } from '../base/disk.js';
+import { errorCode } from '../base/errno.js';
+import type { Log } from '../base/log.js';
+import type { Metrics } from '../base/metrics.js';
+import { UserError } from '../base/user-error.js';
+import { Ballast } from './ballast.js';
+import { Checkpointer } from './checkpointer.js';
+import { DbError, isFull, translateSqliteError } from './db-error.js';
+import { enterTransaction, gateBytes, leaveTransaction } from './gate.js';
+import { IdAllocator } from './ids.js';
+import { migrate } from './migrate.js';
+import { claimDirectory, lockDirectory, syncDirectorySync } from './state-dir.js';
+import { Statement, type TransactionOwner } from './statement.js';
+import { WalSync } from './wal-sync.js';
+
+export interface DbOptions {
+  readonly dir: string;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly disk?: Disk;
+  /** The disk failed under us: stop the process, the next start recovers (D4). Default: an uncaught exception. */
+  readonly onFatal?: (error: Error) => void;
+  /** Size of the ballast file (D5); 0 for none. */
+  readonly ballastBytes?: number;
+}
+
+/** How the previous daemon left the directory (S6). */
+export interface PreviousRun {
+  /** No database was here. */
+  readonly first: boolean;
+  /** It closed in order. */
+  readonly clean: boolean;
+  /** The machine has not been restarted since, so whatever was written is still in the page cache or on disk. */
+  readonly sameBoot: boolean;
+}
+
+type Sync<T> = T extends PromiseLike<unknown> ? never : T;
+
+const ballastBytesDefault = 64 * 1024 * 1024;
+/** A log left behind by a burst is cut back to this when it starts over. */
+const journalSizeLimit = 16 * 1024 * 1024;
+/** How often a quiet database is checkpointed and lost ballast taken back. */
+const upkeepMs = 30_000;
+
+export class Db implements TransactionOwner {
+  // dependencies
+  private readonly sql: Database.Database;
+  private readonly wal: WalSync;
+  private readonly checkpointer: Checkpointer;
+  private readonly ballast: Ballast;
+  private readonly log: Log;
+  private readonly metrics: Metrics;
+  // constants
+  readonly path: string;
+  readonly previous: PreviousRun;
+  private readonly gate: Int32Array;
+  private readonly unlock: () => void;
+  private readonly onFatal: (error: Error) => void;
+  private readonly begin: Database.Statement;
+  private readonly commit: Database.Statement;
+  private readonly rollback: Database.Statement;
+  // state
+  private readonly statements = new Map<string, Statement<never, unknown>>();
+  private readonly allocators = new Map<string, IdAllocator>();
+  private sequence = 0;
+  private depth = 0;
+  /** Why the running transaction cannot commit: a nested part of it failed. */
+  private doomed: { readonly cause: unknown } | undefined;
+  private commitHooks: (() => void)[] = [];
+  private rollbackHooks: (() => void)[] = [];
+  /** Ascending by seq. */
+  private durableHooks: { readonly seq: number; readonly fn: () => void }[] = [];
+  private failure: Error | undefined;
+  private closing: Promise<void> | undefined;
+  private readonly timer: NodeJS.Timeout;
+
+  /** @throws UserError if the directory cannot be used, in one sentence with what to do. */
+  static open(options: DbOptions): Db {
+    claimDirectory(options.dir);
+    const unlock = lockDirectory(options.dir);
+    const path = join(options.dir, 'state.db');
+    let sql: Database.Database | undefined;
+    try {
+      sql = openFile(path);
+      return new Db(options, path, sql, unlock);
+    } catch (error) {
+      sql?.close();
+      unlock();
+      throw explain(error, options.dir);
+    }
+  }
+
+  private constructor(options: DbOptions, path: string, sql: Database.Database, unlock: () => void) {
+    const disk = options.disk ?? realDisk;
+    this.log = options.log;
+    this.metrics = options.metrics;
+    this.path = path;
+    this.sql = sql;
+    this.unlock = unlock;
+    this.onFatal = options.onFatal ?? ((error) => setImmediate(() => { throw error; }));
+    const shared = new SharedArrayBuffer(gateBytes);
+    this.gate = new Int32Array(shared);
+    this.begin = sql.prepare('BEGIN IMMEDIATE');
+    this.commit = sql.prepare('COMMIT');
+    this.rollback = sql.prepare('ROLLBACK');
+    this.ballast = new Ballast(join(options.dir, 'ballast'), options.ballastBytes ?? ballastBytesDefault, disk, options.log);
+    this.checkpointer = new Checkpointer(path, shared, () => void sql.pragma('wal_checkpoint(PASSIVE)'), options.log, options.metrics);
+    this.wal = new WalSync(`${path}-wal`, disk, options.metrics, {
+      commitSeq: () => this.sequence,
+      advanced: () => this.runDurableHooks(),
+      failed: (error) => this.fail(error),
+    });
+    this.previous = this.takeOver();
+    syncDirectorySync(options.dir); // the names state.db and state.db-wal
+    this.ballast.take();
+    this.timer = setInterval(() => this.upkeep(), upkeepMs);
+    this.timer.unref();
+    options.metrics.gauge('db.wal_bytes', () => fs.statSync(`${path}-wal`, { throwIfNoEntry: false })?.size ?? 0);
+  }
+
+  get commitSeq(): number { return this.sequence; }
+  get durableSeq(): number { return this.wal.durableSeq; }
+  get inTransaction(): boolean { return this.depth > 0; }
+
+  /** The prepared statement of this SQL text, made once. A statement that writes outside a transaction is a transaction by itself. */
+  prepare<P extends unknown[] = unknown[], R = unknown>(sql: string): Statement<P, R> {
+    let statement = this.statements.get(sql);
+    if (!statement) {
+      statement = new Statement<never, unknown>(this, this.sql.prepare(sql) as unknown as Database.Statement<unknown[]>);
+      this.statements.set(sql, statement);
+    }
+    return statement as unknown as Statement<P, R>;
+  }
+
+  /**
+   * Runs `fn` in BEGIN IMMEDIATE; commits on return, rolls back on throw. Never yields; refuses a promise. A call inside another joins
+   * it, and if the inner one throws, the outer cannot commit any more, even if it swallows the error: half of an operation is never kept.
+   * @throws DbError, or what `fn` throws.
+   */
+  tx<T>(fn: () => Sync<T>): T {
+    if (this.depth > 0) return this.joined(fn);
+    try {
+      return this.outermost(fn);
+    } catch (error) {
+      if (!isFull(error) || !this.ballast.release()) throw translateSqliteError(error);
+    }
+    try {
+      return this.outermost(fn); // D5: the ballast made room
+    } catch (error) {
+      throw translateSqliteError(error);
+    }
+  }
+
+  /** Right after the outermost COMMIT, in order; dropped on rollback. Outside a transaction: at once. */
+  afterCommit(fn: () => void): void {
+    if (this.depth > 0) this.commitHooks.push(fn);
+    else fn();
+  }
+
+  /** If the running transaction rolls back, latest first: undo what memory or disk did along with it. Outside one: never. */
+  onRollback(fn: () => void): void {
+    if (this.depth > 0) this.rollbackHooks.push(fn);
+  }
+
+  /** Once everything committed so far, or by the running transaction, is durable. Does not ask for a sync by itself: see `durable()`. */
+  afterDurable(fn: () => void): void {
+    if (this.depth > 0) this.commitHooks.push(() => this.afterDurable(fn));
+    else if (this.wal.durableSeq >= this.sequence) fn();
+    else this.durableHooks.push({ seq: this.sequence, fn });
+  }
+
+  /** Resolves when all that is committed now is *journaled* (D1). Content files must have been synced before. */
+  durable(): Promise<void> {
+    assert(this.depth === 0, 'durable() inside a transaction would not cover it');
+    if (this.failure) return Promise.reject(this.failure);
+    return this.wal.durable();
+  }
+
+  fact(name: string): string | undefined {
+    return this.prepare<[string], { value: string }>('SELECT value FROM fact WHERE name = ?').get(name)?.value;
+  }
+
+  setFact(name: string, value: string): void {
+    this.prepare<[string, string]>('INSERT INTO fact (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value').run(name, value);
+  }
+
+  /** An allocator of ids that are never handed out twice, from 1. The same name is the same sequence. */
+  reserveIds(name: string): () => number {
+    let allocator = this.allocators.get(name);
+    if (!allocator) this.allocators.set(name, (allocator = new IdAllocator(this, `ids.${name}`)));
+    const found = allocator;
+    return () => found.next();
+  }
+
+  /** What is wrong with the file's structure; empty if nothing. Reads all of it. */
+  integrityCheck(): string[] {
+    const rows = this.sql.pragma('integrity_check') as { integrity_check: string }[];
+    return rows.map((row) => row.integrity_check).filter((line) => line !== 'ok');
+  }
+
+  /** Moves the log into the database file now. */
+  checkpoint(): Promise<void> {
+    return this.checkpointer.run();
+  }
+
+  /** D4: something durable was promised and cannot be kept. Stops all writing; waiters fail. Also for the cache's own syncs. */
+  fail(error: Error): void {
+    if (this.failure) return;
+    this.failure = new DbError('stopped', 'The state database stopped after a disk failure', { cause: error });
+    this.metrics.add('db.fatal_failures');
+    this.log.error('disk failure: stopping', { room: 'db', error });
+    this.onFatal(error);
+  }
+
+  /** Idempotent. `clean` says that everything in memory has been written down; otherwise the next start recovers as after a crash. */
+  close(options: { readonly clean: boolean }): Promise<void> {
+    this.closing ??= this.shut(options.clean);
+    return this.closing;
+  }
+
+  private joined<T>(fn: () => Sync<T>): T {
+    this.depth++;
+    try {
+      return refusePromise(fn());
+    } catch (error) {
+      this.doomed ??= { cause: error };
+      throw error;
+    } finally {
+      this.depth--;
+    }
+  }
+
+  private outermost<T>(fn: () => Sync<T>): T {
+    if (this.failure) throw this.failure;
+    if (!this.sql.open) throw new DbError('stopped', 'The state database is closed');
+    let result: T;
+    enterTransaction(this.gate);
+    try {
+      this.begin.run();
+      this.depth = 1;
+      result = refusePromise(fn());
+      if (this.doomed) throw new AssertionError('a failed nested transaction was swallowed', { cause: this.doomed.cause });
+      this.commit.run();
+      this.sequence++;
+    } catch (error) {
+      // SQLite may have rolled back by itself (a full disk, an I/O error).
+      if (this.sql.inTransaction) this.rollback.run();
+      this.depth = 0;
+      this.undo();
+      if (error instanceof Database.SqliteError && !isFull(error) && translateSqliteError(error) !== error) this.fail(error);
+      throw error;
+    } finally {
+      this.depth = 0;
+      this.doomed = undefined;
+      leaveTransaction(this.gate);
+    }
+    this.metrics.add('db.commits');
+    this.checkpointer.committed();
+    this.rollbackHooks = [];
+    if (this.commitHooks.length > 0) {
+      const hooks = this.commitHooks;
+      this.commitHooks = [];
+      for (const hook of hooks) this.guarded(hook);
+    }
+    return result;
+  }
+
+  private undo(): void {
+    const hooks = this.rollbackHooks;
+    this.commitHooks = [];
+    this.rollbackHooks = [];
+    for (const hook of hooks.reverse()) this.guarded(hook);
+  }
+
+  private runDurableHooks(): void {
+    while (this.durableHooks.length > 0 && this.durableHooks[0]!.seq <= this.wal.durableSeq) this.guarded(this.durableHooks.shift()!.fn);
+  }
+
+  /** A hook that throws leaves memory and database apart: a bug, and durable state is involved, so the process stops. */
+  private guarded(hook: () => void): void {
+    try {
+      hook();
+    } catch (error) {
+      this.fail(new AssertionError('a transaction hook failed', { cause: error }));
+    }
+  }
+
+  private takeOver(): PreviousRun {
+    const bootId = fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+    const before = this.fact('boot_id');
+    const previous = { first: before === undefined, clean: this.fact('clean') === '1', sameBoot: before === bootId };
+    this.tx(() => {
+      this.setFact('boot_id', bootId);
+      this.setFact('clean', '0');
+    });
+    return previous;
+  }
+
+  private upkeep(): void {
+    if (this.failure) return;
+    if (this.checkpointer.hasWork) void this.checkpointer.run();
+    this.ballast.take();
+  }
+
+  private async shut(clean: boolean): Promise<void> {
+    assert(this.depth === 0, 'close() inside a transaction');
+    clearInterval(this.timer);
+    try {
+      if (clean && !this.failure) {
+        this.setFact('clean', '1');
+        await this.wal.durable();
+      }
+    } finally {
+      await this.wal.close();
+      await this.checkpointer.close();
+      // The last connection's close moves the rest of the log into the file and syncs it.
+      this.sql.close();
+      this.unlock();
+    }
+  }
+}
+
+function openFile(path: string): Database.Database {
+  const sql = new Database(path);
+  try {
+    sql.pragma('busy_timeout = 5000');
+    const mode = sql.pragma('journal_mode = WAL', { simple: true });
+    if (mode !== 'wal') throw new UserError(`Cannot keep the state database at ${path}: its file system does not support shared memory; choose a --cache-dir on a local disk`);
+    sql.pragma('synchronous = NORMAL');
+    sql.pragma('wal_autocheckpoint = 0');
+    sql.pragma(`journal_size_limit = ${journalSizeLimit}`);
+    sql.pragma('cache_size = -65536'); // 64 MiB: the hot part of a million inodes
+    sql.pragma('temp_store = MEMORY');
+    migrate(sql, path);
+    return sql;
+  } catch (error) {
+    sql.close();
+    throw error;
+  }
+}
+
+function explain(error: unknown, dir: string): unknown {
+  const known = translateSqliteError(error);
+  if (known instanceof DbError && known.kind === 'damaged') {
+    return new UserError(
+      `The state database ${join(dir, 'state.db')} is damaged (${(error as Error).message}); move the directory aside (mv ${dir} ${dir}.damaged) and mount again, and never delete it: files not uploaded yet are in ${dir}.damaged/content`,
+      1, { cause: error },
+    );
+  }
+  if (known instanceof DbError) return new UserError(`Cannot open the state database in ${dir}: ${known.message}`, 1, { cause: error });
+  if (error instanceof UserError || errorCode(error) === undefined) return error;
+  return new UserError(`Cannot open the state database in ${dir} (${errorCode(error)})`, 1, { cause: error });
+}
+
+function refusePromise<T>(value: T): T {
+  assert(typeof (value as { then?: unknown } | null | undefined)?.then !== 'function', 'a transaction must not answer a promise');
+  return value;
+}
