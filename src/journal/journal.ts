@@ -38,6 +38,7 @@ const last = '\u{10ffff}';
 
 export class Journal {
   private readonly listeners = new Set<() => void>();
+  private readonly touchListeners = new Set<(key: Key) => void>();
   private notifying = false;
 
   constructor(private readonly db: Db, private readonly clock: Clock) {}
@@ -54,6 +55,7 @@ export class Journal {
         tries = CASE WHEN parked IS NULL THEN tries ELSE 0 END,
         error = CASE WHEN parked IS NULL THEN error ELSE NULL END,
         parked = NULL`).run({ key, now, due: now + delayMs, max: debounceMsMax });
+    this.touched(key);
     this.notifyAfterCommit();
   }
 
@@ -69,6 +71,7 @@ export class Journal {
   /** In the transaction that proves `key` clean. */
   clear(key: Key): void {
     this.db.prepare('DELETE FROM journal WHERE key = ?').run(key);
+    this.touched(key);
   }
 
   /** In a transaction: not before `dueMs`. `tries` 0 for a mere wait. */
@@ -141,6 +144,11 @@ export class Journal {
       .all(after, prefix + last, limit).map(({ key }) => key);
   }
 
+  /** True if any key strictly below `prefix` has a row. */
+  hasUnder(prefix: string): boolean {
+    return this.db.prepare('SELECT 1 FROM journal WHERE key > ? AND key < ? LIMIT 1').get(prefix, prefix + last) !== undefined;
+  }
+
   /** In a transaction (J8). */
   addWalk(ino: number, oldPrefix: string): void {
     this.db.prepare('INSERT INTO walk (ino, old_prefix) VALUES (?, ?)').run(ino, oldPrefix);
@@ -161,6 +169,16 @@ export class Journal {
   onMarked(listener: () => void): () => void {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
+  }
+
+  /** Called at once with each key that is marked or cleared: a listing that runs must not believe S3 about it (J7). */
+  onTouched(listener: (key: Key) => void): () => void {
+    this.touchListeners.add(listener);
+    return () => this.touchListeners.delete(listener);
+  }
+
+  private touched(key: Key): void {
+    for (const listener of this.touchListeners) listener(key);
   }
 
   private notifyAfterCommit(): void {

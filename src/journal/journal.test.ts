@@ -1,0 +1,156 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { ManualClock } from '../base/clock.js';
+import { silentLog } from '../base/log.js';
+import { Metrics } from '../base/metrics.js';
+import { Db } from '../db/db.js';
+import { AttemptTable, type Attempt } from './attempts.js';
+import { ConflictTable } from './conflicts.js';
+import { Journal } from './journal.js';
+
+let dir: string;
+let db: Db;
+let clock: ManualClock;
+let journal: Journal;
+
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'hearthfs-journal-'));
+  db = Db.open({ dir, log: silentLog, metrics: new Metrics(), ballastBytes: 0 });
+  clock = new ManualClock(1_000_000);
+  journal = new Journal(db, clock);
+});
+afterEach(async () => {
+  await db.close({ clean: true });
+  rmSync(dir, { recursive: true });
+});
+
+test('J11: each mark moves the due time back, but never more than 30 s after the first', () => {
+  journal.mark('log', 1000);
+  for (let i = 0; i < 29; i++) {
+    clock.advance(900);
+    journal.mark('log', 1000);
+  }
+  expect(journal.get('log')).toMatchObject({ sinceMs: 1_000_000, dueMs: clock.now() + 1000 });
+  for (let i = 0; i < 10; i++) {
+    clock.advance(900);
+    journal.mark('log', 1000);
+  }
+  expect(journal.get('log')!.dueMs).toBeLessThanOrEqual(clock.now());
+  expect(journal.due(clock.now(), 10).map((row) => row.key)).toEqual(['log']);
+});
+
+test('a mark during a backoff keeps the backoff, the count of tries and the first moment', () => {
+  journal.mark('a', 1000);
+  journal.defer('a', 1_500_000, 'no connection', 4);
+  clock.advance(10_000);
+  journal.mark('a', 1000);
+  expect(journal.get('a')).toEqual({ key: 'a', sinceMs: 1_000_000, dueMs: 1_500_000, tries: 4, parked: null, error: 'no connection' });
+});
+
+test('a parked row is not due, and is tried again once the key is marked', () => {
+  journal.mark('a', 0);
+  journal.park('a', 'access-denied', 'S3 said no');
+  clock.advance(10_000_000);
+  expect(journal.due(clock.now(), 10)).toEqual([]);
+  expect(journal.nextDueMs()).toBeUndefined();
+  expect(journal.parkedCount()).toBe(1);
+  journal.mark('a', 1000);
+  expect(journal.parkedCount()).toBe(0);
+  expect(journal.get('a')).toMatchObject({ parked: null, error: null, tries: 0, dueMs: clock.now() });
+});
+
+test('unparkAll() makes every parked row due and leaves the others as they are', () => {
+  journal.mark('a', 0);
+  journal.mark('b', 60_000);
+  journal.park('a', 'locked', 'x');
+  expect(journal.unparkAll()).toBe(1);
+  expect(journal.due(clock.now(), 10).map((row) => row.key)).toEqual(['a']);
+});
+
+test('rows are handed out oldest due first and never before they are due', () => {
+  journal.mark('late', 500);
+  journal.mark('early', 100);
+  journal.mark('future', 5000);
+  expect(journal.due(clock.now() + 1000, 10).map((row) => row.key)).toEqual(['early', 'late']);
+  expect(journal.due(clock.now() + 1000, 1).map((row) => row.key)).toEqual(['early']);
+  expect(journal.nextDueMs()).toBe(1_000_100);
+  expect(journal.nextDueMs(1_000_500)).toBe(1_005_000);
+});
+
+test('hastenAll() makes waiting rows due, but no parked one', () => {
+  journal.mark('a', 60_000);
+  journal.mark('b', 60_000);
+  journal.park('b', 'locked', 'x');
+  journal.hastenAll();
+  expect(journal.due(clock.now(), 10).map((row) => row.key)).toEqual(['a']);
+});
+
+test('list() and under() go through keys in order, in pages', () => {
+  for (const key of ['d/', 'd/a', 'd/b/c', 'd0', 'e', 'd/\u{10fffe}']) journal.mark(key, 0);
+  const all: string[] = [];
+  for (let page = journal.list(2); page.length > 0; page = journal.list(2, page.at(-1)!.key)) all.push(...page.map((row) => row.key));
+  expect(all).toEqual(['d/', 'd/a', 'd/b/c', 'd/\u{10fffe}', 'd0', 'e']);
+  expect(journal.under('d/', 10)).toEqual(['d/a', 'd/b/c', 'd/\u{10fffe}']);
+});
+
+test('listeners hear once per commit, after it, and not of a transaction that rolled back', () => {
+  let heard = 0;
+  const stop = journal.onMarked(() => {
+    expect(db.inTransaction).toBe(false);
+    heard++;
+  });
+  db.tx(() => {
+    journal.mark('a', 0);
+    journal.mark('b', 0);
+    expect(heard).toBe(0);
+  });
+  expect(heard).toBe(1);
+  expect(() => db.tx(() => {
+    journal.mark('c', 0);
+    throw new Error('no');
+  })).toThrow('no');
+  expect(heard).toBe(1);
+  expect(journal.has('c')).toBe(false);
+  db.tx(() => journal.mark('d', 0));
+  expect(heard).toBe(2);
+  stop();
+  db.tx(() => journal.mark('e', 0));
+  expect(heard).toBe(2);
+});
+
+test('walks are kept in order until removed', () => {
+  journal.addWalk(7, 'old/');
+  journal.addWalk(8, 'older/');
+  const [first] = journal.walks();
+  expect(journal.walks().map(({ ino, oldPrefix }) => [ino, oldPrefix])).toEqual([[7, 'old/'], [8, 'older/']]);
+  journal.removeWalk(first!.id);
+  expect(journal.walks().map(({ ino }) => ino)).toEqual([8]);
+});
+
+test('J2: an attempt with its parts comes back as it was written', () => {
+  const attempts = new AttemptTable(db);
+  const attempt: Attempt = {
+    key: 'k', op: 'multipart', nonce: 'n', expected: null, sourceKey: null, sourceEtag: null, ino: 5, gen: 2, mgen: 3,
+    uploadId: null, partSizeBytes: 8, parts: [], sentAtMs: 9, outcome: 'sent',
+  };
+  attempts.put(attempt);
+  expect(attempts.get('k')).toEqual(attempt);
+  attempts.setParts('k', 'u', [{ number: 1, etag: 'e', sizeBytes: 8 }]);
+  attempts.setOutcome('k', 'tombstone');
+  expect(attempts.list('tombstone')).toEqual([{ ...attempt, uploadId: 'u', parts: [{ number: 1, etag: 'e', sizeBytes: 8 }], outcome: 'tombstone' }]);
+  expect(attempts.list('sent')).toEqual([]);
+  attempts.remove('k');
+  expect(attempts.has('k')).toBe(false);
+});
+
+test('conflicts are listed newest first until dismissed', () => {
+  const conflicts = new ConflictTable(db);
+  conflicts.add({ key: 'a', keptAs: 'a.conflict', reason: 'changed-by-others', atMs: 1 });
+  conflicts.add({ key: 'b', keptAs: null, reason: 'metadata-lost', atMs: 2 });
+  expect(conflicts.list().map(({ key }) => key)).toEqual(['b', 'a']);
+  conflicts.remove(conflicts.list()[0]!.id);
+  expect(conflicts.count()).toBe(1);
+  expect(conflicts.list()[0]).toMatchObject({ key: 'a', keptAs: 'a.conflict', reason: 'changed-by-others', atMs: 1 });
+});
