@@ -1,0 +1,25 @@
+import type { Journal } from '../journal/journal.js';
+import type { Key } from '../s3/object-store.js';
+
+/** A listing under way: remembers every key that changed here, or whose upload was acknowledged, since it started (J7). */
+export interface ActiveListing {
+  touched(key: Key): boolean;
+  end(): void;
+}
+
+/** All listings under way. Bounded by the requests in flight; each forgets at its end. */
+export class ActiveListings {
+  private readonly active = new Set<Set<Key>>();
+
+  constructor(journal: Pick<Journal, 'onTouched'>) {
+    journal.onTouched((key) => {
+      for (const touched of this.active) touched.add(key);
+    });
+  }
+
+  start(): ActiveListing {
+    const touched = new Set<Key>();
+    this.active.add(touched);
+    return { touched: (key) => touched.has(key), end: () => void this.active.delete(touched) };
+  }
+}

@@ -1,0 +1,115 @@
+import type { Time } from '../base/clock.js';
+import { Errno } from '../base/errno.js';
+import { FsError } from '../base/fs-error.js';
+import type { Attr, AttrReply, Entry, MaybePromise, RequestContext, SetAttr } from '../fuse/ops.js';
+import { FileType, isDirectory, isRegular, type Inode } from '../meta/inode.js';
+import type { FsDeps } from './deps.js';
+import type { FileContents } from './file-content.js';
+import type { Inodes } from './inodes.js';
+import type { RemoteNames } from './remote-names.js';
+import type { Replay } from './replay.js';
+
+const exclusiveValidMs = 3_600_000;
+const setuid = 0o4000;
+const setgid = 0o2000;
+const groupExecute = 0o010;
+
+/** getattr and setattr, and the attribute part of every reply. */
+export class Attributes {
+  constructor(
+    private readonly deps: FsDeps, private readonly inodes: Inodes, private readonly contents: FileContents,
+    private readonly remote: RemoteNames, private readonly replay: Replay,
+  ) {}
+
+  attrOf(inode: Inode): Attr {
+    const file = isRegular(inode) ? this.contents.existing(inode) : undefined;
+    // Holes of a file that is wholly local show in st_blocks as on any file system; what is still in S3 counts as if it were here
+    const bytes = file?.isComplete ? Math.min(file.allocatedBytes(), Math.ceil(inode.sizeBytes / 512) * 512 + 4096) : inode.sizeBytes;
+    return {
+      ino: inode.ino, sizeBytes: inode.sizeBytes, blocks: Math.ceil(bytes / 512), atime: inode.atime, mtime: inode.mtime, ctime: inode.ctime,
+      mode: inode.mode, nlink: inode.nlink, uid: inode.uid, gid: inode.gid, rdev: inode.rdev, blksize: 4096,
+    };
+  }
+
+  reply(inode: Inode): AttrReply {
+    return { attr: this.attrOf(inode), attrValidMs: this.validMs(undefined) };
+  }
+
+  /** @param checkedAtMs when S3 last confirmed the name; undefined: it is ours. */
+  entry(inode: Inode, checkedAtMs: number | undefined): Entry {
+    const validMs = this.validMs(checkedAtMs);
+    return { attr: this.attrOf(inode), entryValidMs: validMs, attrValidMs: validMs };
+  }
+
+  /** How long the kernel may believe a fact without asking: what is left of the TTL, so that the two caches do not add up. */
+  validMs(checkedAtMs: number | undefined): number {
+    const { ttlMs } = this.deps.config;
+    if (ttlMs === null) return exclusiveValidMs;
+    if (checkedAtMs === undefined) return ttlMs;
+    return Math.max(0, Math.min(ttlMs, checkedAtMs + ttlMs - this.deps.clock.now()));
+  }
+
+  getattr(ctx: RequestContext, ino: number): MaybePromise<AttrReply> {
+    const inode = this.inodes.mustGet(ino);
+    if (!this.remote.needsAttributes(inode)) return this.reply(inode);
+    return this.remote.completeAttributes([inode], ctx.signal).then(() => this.reply(this.inodes.mustGet(ino)));
+  }
+
+  async setattr(ctx: RequestContext, ino: number, change: SetAttr): Promise<AttrReply> {
+    if (this.replay.find(ctx)) return this.reply(this.inodes.mustGet(ino));
+    const before = this.inodes.mustGet(ino);
+    if (this.remote.needsAttributes(before)) await this.remote.completeAttributes([before], ctx.signal);
+    const inode = this.inodes.mustGet(ino);
+    if (change.sizeBytes !== undefined) await this.truncate(inode, change.sizeBytes);
+    this.deps.db.tx(() => {
+      this.apply(inode, change);
+      if (isDirectory(inode) && inode.nlink > 0) this.inodes.ensureMarker(inode);
+      this.contents.metadataChanged(inode);
+      this.replay.record(ctx, 'setattr', { ino });
+    });
+    this.syncFileTimes(inode);
+    return this.reply(inode);
+  }
+
+  /** Sets the length; content that falls away is gone, growth reads as zeros. */
+  async truncate(inode: Inode, sizeBytes: number): Promise<void> {
+    if (isDirectory(inode)) throw new FsError(Errno.EISDIR);
+    if (!isRegular(inode)) throw new FsError(Errno.EINVAL);
+    if (sizeBytes > 5 * 2 ** 40) throw new FsError(Errno.EFBIG, `Cannot extend inode ${inode.ino} to ${sizeBytes} bytes: an S3 object holds at most 5 TiB`);
+    const file = this.contents.file(inode);
+    if (sizeBytes !== inode.sizeBytes) {
+      this.contents.beginChange(inode, file);
+      if (sizeBytes < inode.sizeBytes) await this.deps.reader.cancel(file.id);
+      file.truncate(sizeBytes);
+      if (file.isComplete && inode.baseGen !== null) inode.baseGen = null;
+    }
+    this.contents.contentChanged(inode, sizeBytes);
+  }
+
+  private apply(inode: Inode, change: SetAttr): void {
+    const now = this.deps.clock.time();
+    if (change.mode !== undefined) inode.mode = (inode.mode & FileType.MASK) | (change.mode & 0o7777);
+    if (change.uid !== undefined) inode.uid = change.uid;
+    if (change.gid !== undefined) inode.gid = change.gid;
+    const chown = change.uid !== undefined || change.gid !== undefined;
+    if ((change.killSuidGid || (chown && change.mode === undefined)) && !isDirectory(inode)) this.inodes.dropPrivileges(inode);
+    if (change.atime !== undefined) inode.atime = timeOr(change.atime, now);
+    if (change.mtime !== undefined) inode.mtime = timeOr(change.mtime, now);
+    inode.ctime = now;
+  }
+
+  /** After a crash an unsealed inode takes its times from the content file where that is newer than the row: keep them in step. */
+  private syncFileTimes(inode: Inode): void {
+    if (inode.unsealed) this.deps.db.tx(() => this.deps.tree.inodes.settle(inode));
+  }
+}
+
+export function clearSetIds(mode: number): number {
+  let cleared = mode & ~setuid;
+  if (mode & groupExecute) cleared &= ~setgid;
+  return cleared;
+}
+
+function timeOr(time: Time | 'now', now: Time): Time {
+  return time === 'now' ? now : time;
+}

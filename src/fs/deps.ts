@@ -1,0 +1,55 @@
+import type { Clock } from '../base/clock.js';
+import type { Log } from '../base/log.js';
+import type { Metrics } from '../base/metrics.js';
+import type { ContentStore } from '../cache/content-store.js';
+import type { Db } from '../db/db.js';
+import type { AttemptTable } from '../journal/attempts.js';
+import type { Journal } from '../journal/journal.js';
+import type { Discovery } from '../meta/discovery.js';
+import type { Tree } from '../meta/tree.js';
+import type { ObjectReader } from '../prefetch/object-reader.js';
+import type { ObjectStore } from '../s3/object-store.js';
+import type { StoreHealth } from '../s3/health.js';
+
+/** What a mount's file-system semantics are configured with; a slice of the mount's configuration. */
+export interface FsConfig {
+  /** Milliseconds a fact from S3 is trusted; null: nobody else writes. */
+  ttlMs: number | null;
+  attributes: 'full' | 'listing';
+  writeMode: 'back' | 'through';
+  fsync: 'local' | 'remote';
+  readonly deadlineMs: number;
+  readonly uploadDelayMs: number;
+  readonly smallFileBytes: number;
+  readonly readOnly: boolean;
+}
+
+/** Waits for S3 to have what the tree has; implemented by `writeback/`. */
+export interface Uploads {
+  /** Resolves once everything about the inode is *uploaded*; rejects with the reason it is parked. */
+  waitUploaded(ino: number, signal?: AbortSignal): Promise<void>;
+}
+
+/** Tells the kernel that what it has cached is no longer so. Never blocks the caller (K16). */
+export interface KernelCache {
+  nameChanged(parent: number, name: string): void;
+  contentChanged(ino: number): void;
+}
+
+export interface FsDeps {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly db: Db;
+  readonly tree: Tree;
+  readonly discovery: Discovery;
+  readonly journal: Journal;
+  readonly attempts: AttemptTable;
+  readonly contents: ContentStore;
+  readonly reader: ObjectReader;
+  readonly store: ObjectStore;
+  readonly health: Pick<StoreHealth, 'isOffline'>;
+  readonly uploads: Uploads;
+  readonly kernel: KernelCache;
+  readonly config: FsConfig;
+}

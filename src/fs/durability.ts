@@ -1,0 +1,47 @@
+import { isRegular, type Inode } from '../meta/inode.js';
+import { Errno } from '../base/errno.js';
+import { FsError } from '../base/fs-error.js';
+import type { FsDeps } from './deps.js';
+import { waitFor } from './remote-names.js';
+
+/**
+ * From *accepted* to *journaled*: settle what only memory knows, sync content files, then the WAL, in that order (D1), so that the WAL never
+ * names bytes the disk does not have.
+ */
+export class Durability {
+  constructor(private readonly deps: FsDeps) {}
+
+  /** fsync(2) of one file; of a directory where `inode` has no content. *Journaled* when it resolves, with `--fsync remote` *uploaded*. */
+  async journaled(inode: Inode, signal: AbortSignal): Promise<void> {
+    const { db, tree, contents, config } = this.deps;
+    db.tx(() => tree.inodes.settle(inode));
+    if (isRegular(inode) && inode.content !== null) await contents.sync([inode.content]);
+    await db.durable();
+    if (config.fsync === 'remote' && inode.nlink > 0) await this.uploaded(inode, signal);
+  }
+
+  /** Resolves once S3 has the inode as it is now. */
+  async uploaded(inode: Inode, signal: AbortSignal): Promise<void> {
+    const { db, tree, journal, uploads } = this.deps;
+    db.tx(() => {
+      tree.inodes.settle(inode);
+      for (const key of tree.keysOf(inode)) if (journal.has(key)) journal.hasten(key);
+    });
+    try {
+      await waitFor(signal, uploads.waitUploaded(inode.ino, signal));
+    } catch (error) {
+      if (error instanceof FsError) throw error;
+      throw new FsError(Errno.EIO, `Cannot upload inode ${inode.ino}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    }
+  }
+
+  /** Everything accepted so far, journaled: the journal interval, and shutdown. */
+  async all(): Promise<void> {
+    const { db, tree, contents } = this.deps;
+    const volatile = [...tree.inodes.volatileInodes];
+    if (volatile.length > 0) db.tx(() => volatile.forEach((inode) => tree.inodes.settle(inode)));
+    const unsynced = contents.unsynced();
+    if (unsynced.length > 0) await contents.sync(unsynced);
+    await db.durable();
+  }
+}

@@ -1,0 +1,129 @@
+import type { RangeSet } from '../base/range-set.js';
+import { Errno } from '../base/errno.js';
+import { FsError } from '../base/fs-error.js';
+import type { ContentFile } from '../cache/content-store.js';
+import { isRegular, type Inode } from '../meta/inode.js';
+import type { ReadSource } from '../prefetch/object-reader.js';
+import type { FsDeps } from './deps.js';
+
+/** The mtime and ctime rule of a change to content. */
+const metadataDelayMs = 1000;
+/** Changing only the metadata of a big object costs a copy of it: wait longer for more changes (J11). */
+const bigMetadataDelayMs = 60_000;
+const bigObjectBytes = 100 * 2 ** 20;
+
+/**
+ * Content files of inodes: where they come from, where their missing bytes are, and the step from clean to dirty.
+ *
+ * Invariants: 1. `beginChange` has committed before the first byte of a new generation is written. 2. The content file is as long as the
+ * inode. 3. While bytes are missing, exactly one generation holds them: `baseGen ?? gen`.
+ */
+export class FileContents {
+  /** gen an inode had at its last open: equal means the kernel's pages are still right (K10). Bounded. */
+  private readonly openedGen = new Map<number, number>();
+
+  constructor(private readonly deps: FsDeps) {}
+
+  /** The inode's content file if anything is local. */
+  existing(inode: Inode): ContentFile | undefined {
+    if (inode.content === null) return undefined;
+    return this.deps.contents.find(inode.content);
+  }
+
+  /** The inode's content file, made (sparse, everything missing) if there is none. In a transaction of its own or the caller's. */
+  file(inode: Inode): ContentFile {
+    const existing = this.existing(inode);
+    if (existing) return existing;
+    if (!isRegular(inode)) throw new FsError(Errno.EINVAL, `inode ${inode.ino} is no regular file`);
+    const { db, contents, tree } = this.deps;
+    return db.tx(() => {
+      const file = contents.create(inode.sizeBytes, inode.sizeBytes > 0 ? 'all' : 'none');
+      inode.content = file.id;
+      tree.inodes.save(inode);
+      return file;
+    });
+  }
+
+  source(inode: Inode, file: ContentFile): ReadSource {
+    const { tree } = this.deps;
+    return {
+      file,
+      locate: () => {
+        const now = tree.inodes.get(inode.ino);
+        if (!now || now.content !== file.id) return null;
+        const row = tree.objects.holding(now.ino, now.baseGen ?? now.gen)[0];
+        if (!row || row.etag === null) return null;
+        return { key: row.key, etag: row.etag, ...(row.versionId !== null && { versionId: row.versionId }) };
+      },
+    };
+  }
+
+  missing(file: ContentFile): RangeSet {
+    return file.missing as RangeSet;
+  }
+
+  /**
+   * The content is about to change. If S3 holds, or may be receiving, the present generation, a new one begins: the inode is
+   * unsealed, its content dirty and its keys in the journal, committed before this returns (accepted). Otherwise nothing to do.
+   */
+  beginChange(inode: Inode, file: ContentFile): void {
+    if (inode.unsealed) return;
+    const { db, tree, contents } = this.deps;
+    db.tx(() => {
+      const knownPages = this.openedGen.get(inode.ino) === inode.gen;
+      if (!file.isComplete) inode.baseGen ??= inode.gen;
+      else inode.baseGen = null;
+      inode.gen++;
+      inode.mgen++;
+      inode.unsealed = true;
+      if (inode.xattrs && 'security.capability' in inode.xattrs) {
+        const { 'security.capability': _gone, ...rest } = inode.xattrs;
+        inode.xattrs = rest;
+      }
+      contents.setDirty(file.id, true);
+      tree.inodes.save(inode);
+      this.markKeys(inode, this.deps.config.uploadDelayMs);
+      if (knownPages) this.openedGen.set(inode.ino, inode.gen);
+    });
+  }
+
+  /** Content changed: size as given, mtime and ctime now. Only memory knows until the inode is settled; a crash reads the content file instead. */
+  contentChanged(inode: Inode, sizeBytes: number): void {
+    inode.sizeBytes = sizeBytes;
+    inode.mtime = inode.ctime = this.deps.clock.time();
+    this.deps.tree.inodes.keepVolatile(inode);
+  }
+
+  /** Metadata that S3 stores changed: in the caller's transaction. */
+  metadataChanged(inode: Inode): void {
+    inode.mgen++;
+    this.deps.tree.inodes.save(inode);
+    const big = inode.sizeBytes > bigObjectBytes && !inode.unsealed;
+    this.markKeys(inode, big ? bigMetadataDelayMs : metadataDelayMs);
+  }
+
+  /** In a transaction: every key of the inode is to be looked at. */
+  markKeys(inode: Inode, delayMs: number): void {
+    for (const key of this.deps.tree.keysOf(inode)) if (key !== '') this.deps.journal.mark(key, delayMs);
+  }
+
+  /** @returns whether the kernel may keep its pages from the previous open of this inode (K10). */
+  noteOpen(inode: Inode): boolean {
+    const keep = this.openedGen.get(inode.ino) === inode.gen;
+    this.openedGen.delete(inode.ino);
+    this.openedGen.set(inode.ino, inode.gen);
+    if (this.openedGen.size > 100_000) this.openedGen.delete(this.openedGen.keys().next().value!);
+    return keep;
+  }
+
+  /** In a transaction: the inode is gone for good, or its content is replaced. */
+  drop(inode: Inode): void {
+    if (inode.content === null) return;
+    const file = this.existing(inode);
+    if (file) {
+      this.deps.contents.setDirty(file.id, false);
+      this.deps.contents.remove(file.id);
+    }
+    inode.content = null;
+  }
+}

@@ -1,0 +1,175 @@
+import { Errno } from '../base/errno.js';
+import { FsError } from '../base/fs-error.js';
+import type { ContentFile } from '../cache/content-store.js';
+import { FallocateMode, Seek, type MaybePromise, type RequestContext } from '../fuse/ops.js';
+import { isDirectory, isRegular, type Inode } from '../meta/inode.js';
+import type { FsDeps } from './deps.js';
+import { toFsError } from './errno-map.js';
+import type { FileContents } from './file-content.js';
+import type { Inodes } from './inodes.js';
+import type { OpenFiles } from './open-files.js';
+import type { OpenReplies } from './open-replies.js';
+import { waitFor } from './remote-names.js';
+import type { Replay } from './replay.js';
+
+const fileSizeBytesMax = 5 * 2 ** 40; // the largest S3 object
+const copyChunkBytes = 2 ** 20;
+const relatimeMs = 86_400_000;
+
+/** Bytes of regular files: read, write, allocate, seek, copy. */
+export class FileData {
+  constructor(
+    private readonly deps: FsDeps, private readonly inodes: Inodes, private readonly contents: FileContents, private readonly files: OpenFiles,
+    private readonly opens: OpenReplies, private readonly replay: Replay,
+  ) {}
+
+  read(ctx: RequestContext, ino: number, fh: number, offset: number, into: Buffer): MaybePromise<number> {
+    const inode = this.regular(ino);
+    const end = Math.min(offset + into.length, inode.sizeBytes);
+    if (end <= offset) return 0;
+    this.noteAccess(inode);
+    const file = this.contents.file(inode);
+    const open = this.files.get(fh);
+    this.deps.contents.touch(file);
+    if (file.isComplete) return file.read(into.subarray(0, end - offset), offset);
+    const hint = open?.stream.onRead(offset, end - offset);
+    const source = this.contents.source(inode, file);
+    if (hint) for (const range of hint.prefetch) this.deps.reader.prefetch(source, range.start, Math.min(range.end, inode.sizeBytes));
+    if (!this.contents.missing(file).intersects(offset, end)) {
+      this.deps.metrics.add('cache.hit_bytes', end - offset);
+      return file.read(into.subarray(0, end - offset), offset);
+    }
+    this.deps.metrics.add('cache.miss_bytes', end - offset);
+    return this.readRemote(ctx, ino, file, fh, offset, end, into);
+  }
+
+  private async readRemote(ctx: RequestContext, ino: number, file: ContentFile, fh: number, offset: number, end: number, into: Buffer): Promise<number> {
+    const inode = this.regular(ino);
+    const release = this.deps.contents.acquire(file);
+    try {
+      const stream = this.files.get(fh)?.stream;
+      await this.deps.reader.ensure(this.contents.source(inode, file), offset, end, { signal: ctx.signal, ...(stream && { stream }) });
+      return file.read(into.subarray(0, end - offset), offset);
+    } catch (error) {
+      if (ctx.signal.aborted) throw new FsError(Errno.EINTR, 'interrupted', { cause: error });
+      const mapped = toFsError(error);
+      // The object is gone although the name is known: a change behind an open file, not a missing name (promise 5)
+      if (mapped instanceof FsError && mapped.errno === Errno.ENOENT) throw new FsError(Errno.ESTALE, mapped.message, { cause: error });
+      throw mapped;
+    } finally {
+      release();
+    }
+  }
+
+  write(ctx: RequestContext, ino: number, _fh: number, offset: number, data: Buffer, killSuidGid: boolean): MaybePromise<number> {
+    const inode = this.regular(ino);
+    const end = offset + data.length;
+    if (end > fileSizeBytesMax) throw new FsError(Errno.EFBIG, `Cannot write at ${offset}: an S3 object holds at most 5 TiB`);
+    if (data.length === 0) return 0;
+    const file = this.contents.file(inode);
+    const busy = file.isComplete ? undefined : this.deps.reader.inFlight(file.id, offset, end);
+    const room = this.deps.contents.reserve(data.length, undefined);
+    if (!busy && !(room instanceof Promise)) return this.writeNow(inode, file, offset, data, killSuidGid);
+    const copy = Buffer.from(data); // borrowed only until we return
+    return (async () => {
+      try {
+        await waitFor(ctx.signal, Promise.resolve(room));
+        for (let fetching = busy; fetching; fetching = this.deps.reader.inFlight(file.id, offset, end)) await waitFor(ctx.signal, fetching.catch(() => undefined));
+      } catch (error) {
+        throw toFsError(error);
+      }
+      const now = this.regular(ino);
+      return this.writeNow(now, this.contents.file(now), offset, copy, killSuidGid);
+    })();
+  }
+
+  private writeNow(inode: Inode, file: ContentFile, offset: number, data: Buffer, killSuidGid: boolean): number {
+    this.contents.beginChange(inode, file);
+    if (killSuidGid && inode.mode & 0o6000) this.deps.db.tx(() => {
+      this.inodes.dropPrivileges(inode);
+      this.deps.tree.inodes.save(inode);
+    });
+    file.write(data, offset);
+    this.contents.contentChanged(inode, Math.max(inode.sizeBytes, offset + data.length));
+    return data.length;
+  }
+
+  async fallocate(ctx: RequestContext, ino: number, _fh: number, offset: number, length: number, mode: number): Promise<void> {
+    if (this.replay.find(ctx)) return;
+    const inode = this.regular(ino);
+    const known = FallocateMode.KEEP_SIZE | FallocateMode.PUNCH_HOLE | FallocateMode.ZERO_RANGE | FallocateMode.COLLAPSE_RANGE | FallocateMode.INSERT_RANGE;
+    if (mode & ~known) throw new FsError(Errno.EOPNOTSUPP);
+    if (offset + length > fileSizeBytesMax) throw new FsError(Errno.EFBIG);
+    const moves = (mode & (FallocateMode.COLLAPSE_RANGE | FallocateMode.INSERT_RANGE)) !== 0;
+    const file = this.contents.file(inode);
+    if (moves && !file.isComplete) await this.deps.reader.fetchWhole(this.contents.source(inode, file), ctx.signal).catch((error: unknown) => { throw toFsError(error); });
+    if (!(mode & FallocateMode.PUNCH_HOLE)) await this.reserve(length, ctx.signal);
+    await this.deps.reader.cancel(file.id);
+    const now = this.regular(ino);
+    if (now.content !== file.id) throw new FsError(Errno.ESTALE);
+    this.contents.beginChange(now, file);
+    file.fallocate(mode, offset, length);
+    this.contents.contentChanged(now, file.sizeBytes);
+    this.deps.db.tx(() => {
+      this.deps.tree.inodes.settle(now);
+      this.replay.record(ctx, 'fallocate', {});
+    });
+  }
+
+  lseek(ino: number, offset: number, whence: number): number {
+    const inode = this.inodes.mustGet(ino);
+    if (isDirectory(inode) || !isRegular(inode)) throw new FsError(Errno.EINVAL);
+    if (whence !== Seek.DATA && whence !== Seek.HOLE) throw new FsError(Errno.EINVAL);
+    if (offset < 0 || offset >= inode.sizeBytes) throw new FsError(Errno.ENXIO);
+    const file = this.contents.existing(inode);
+    if (file) return file.seek(offset, whence);
+    return whence === Seek.DATA ? offset : inode.sizeBytes; // all of it is data in S3
+  }
+
+  async copyFileRange(ctx: RequestContext, ino: number, offset: number, outIno: number, outOffset: number, length: number): Promise<number> {
+    const replayed = this.replay.find(ctx);
+    if (replayed?.count !== undefined) return replayed.count;
+    const source = this.regular(ino);
+    const count = Math.max(0, Math.min(length, source.sizeBytes - offset));
+    if (outOffset + count > fileSizeBytesMax) throw new FsError(Errno.EFBIG);
+    const buffer = Buffer.allocUnsafe(Math.min(copyChunkBytes, Math.max(count, 1)));
+    let done = 0;
+    while (done < count) {
+      const part = buffer.subarray(0, Math.min(buffer.length, count - done));
+      const got = await this.read(ctx, ino, 0, offset + done, part);
+      if (got === 0) break;
+      await this.write(ctx, outIno, 0, outOffset + done, part.subarray(0, got), false);
+      done += got;
+    }
+    this.deps.db.tx(() => this.replay.record(ctx, 'copy_file_range', { count: done }));
+    return done;
+  }
+
+  /** atime as relatime keeps it: only when it says something new. It never causes an upload by itself (J11). */
+  private noteAccess(inode: Inode): void {
+    const now = this.deps.clock.now();
+    const atimeMs = inode.atime.sec * 1000;
+    if (atimeMs > inode.mtime.sec * 1000 && atimeMs > inode.ctime.sec * 1000 && now - atimeMs < relatimeMs) return;
+    inode.atime = this.deps.clock.time();
+    this.deps.tree.inodes.keepVolatile(inode);
+  }
+
+  private regular(ino: number): Inode {
+    const inode = this.inodes.mustGet(ino);
+    if (!isRegular(inode)) throw new FsError(isDirectory(inode) ? Errno.EISDIR : Errno.EINVAL);
+    return inode;
+  }
+
+  private async reserve(bytes: number, signal: AbortSignal): Promise<void> {
+    try {
+      await waitFor(signal, Promise.resolve(this.deps.contents.reserve(bytes, signal)));
+    } catch (error) {
+      throw toFsError(error);
+    }
+  }
+
+  /** After something replaced the content of an open inode. */
+  rehold(inode: Inode): void {
+    if (this.files.openCount(inode.ino) > 0) this.opens.hold(inode);
+  }
+}

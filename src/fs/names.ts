@@ -1,0 +1,201 @@
+import { Errno } from '../base/errno.js';
+import { nameBytesMax, nameToBytes } from '../base/file-name.js';
+import { FsError } from '../base/fs-error.js';
+import { type Entry, type MaybePromise, type OpenReply, type RequestContext } from '../fuse/ops.js';
+import type { Dentry } from '../meta/dentry-table.js';
+import { FileType, isDirectory, type Inode } from '../meta/inode.js';
+import type { Attributes } from './attributes.js';
+import type { FsDeps } from './deps.js';
+import type { FileContents } from './file-content.js';
+import type { Inodes } from './inodes.js';
+import type { OpenReplies } from './open-replies.js';
+import type { RemoteNames } from './remote-names.js';
+import type { Replay } from './replay.js';
+
+const keyBytesMax = 1024;
+const linkMax = 65_000;
+
+/** Operations on names, renames apart: lookup and everything that makes or removes one. */
+export class Names {
+  constructor(
+    private readonly deps: FsDeps, private readonly inodes: Inodes, private readonly contents: FileContents, private readonly attributes: Attributes,
+    private readonly remote: RemoteNames, private readonly replay: Replay, private readonly opens: OpenReplies,
+  ) {}
+
+  lookup(ctx: RequestContext, parent: number, name: string): MaybePromise<Entry> {
+    checkName(name);
+    const directory = this.inodes.directory(parent);
+    const dentry = this.remote.find(directory, name, () => ctx.signal);
+    return dentry instanceof Promise ? dentry.then((found) => this.found(ctx, parent, found)) : this.found(ctx, parent, dentry);
+  }
+
+  private found(ctx: RequestContext, parent: number, dentry: Dentry | undefined): MaybePromise<Entry> {
+    const directory = this.inodes.directory(parent);
+    if (!dentry) return { attr: null, entryValidMs: this.attributes.validMs(directory.complete ? directory.listedAtMs : this.deps.clock.now()), attrValidMs: 0 };
+    const inode = this.deps.tree.inodes.mustGet(dentry.ino);
+    if (!this.remote.needsAttributes(inode)) return this.attributes.entry(inode, this.remote.checkedAt(directory, dentry, inode));
+    return this.remote.completeAttributes([inode], ctx.signal).then(
+      () => {
+        const now = this.deps.tree.dentries.get(parent, dentry.name);
+        if (!now) throw new FsError(Errno.ENOENT);
+        const found = this.deps.tree.inodes.mustGet(now.ino);
+        return this.attributes.entry(found, this.remote.checkedAt(this.inodes.directory(parent), now, found));
+      },
+      (error: unknown) => {
+        // listed a moment ago, gone now
+        if (error instanceof FsError && error.errno === Errno.ENOENT) return { attr: null, entryValidMs: 0, attrValidMs: 0 };
+        throw error;
+      },
+    );
+  }
+
+  async create(ctx: RequestContext, parent: number, name: string, flags: number, mode: number): Promise<Entry & OpenReply> {
+    const replayed = this.replay.find(ctx);
+    if (replayed?.ino !== undefined) return this.createReply(this.inodes.mustGet(replayed.ino), flags);
+    const { directory, dentry } = await this.freeOrFound(ctx, parent, name);
+    if (dentry) {
+      if (flags & 0o200) throw new FsError(Errno.EEXIST);
+      const inode = this.deps.tree.inodes.mustGet(dentry.ino);
+      if (isDirectory(inode)) throw new FsError(Errno.EISDIR);
+      const opened = await this.opens.open(ctx, inode.ino, flags, false);
+      return { ...this.attributes.entry(this.inodes.mustGet(inode.ino), undefined), ...opened };
+    }
+    await this.deps.contents.reserve(4096, ctx.signal);
+    const inode = this.deps.db.tx(() => {
+      const created = this.inodes.create(ctx, directory, FileType.REG | (mode & 0o7777), { unsealed: true });
+      created.content = this.deps.contents.create(0, 'none').id;
+      this.deps.contents.setDirty(created.content, true);
+      this.deps.tree.inodes.save(created);
+      this.inodes.addName(directory, name, created);
+      this.replay.record(ctx, 'create', { ino: created.ino });
+      return created;
+    });
+    return this.createReply(inode, flags);
+  }
+
+  private createReply(inode: Inode, flags: number): Entry & OpenReply {
+    return { ...this.attributes.entry(inode, undefined), ...this.opens.opened(inode, flags) };
+  }
+
+  tmpfile(ctx: RequestContext, parent: number, flags: number, mode: number): Entry & OpenReply {
+    const replayed = this.replay.find(ctx);
+    if (replayed?.ino !== undefined) return this.createReply(this.inodes.mustGet(replayed.ino), flags);
+    const directory = this.inodes.liveDirectory(parent);
+    const inode = this.deps.db.tx(() => {
+      const created = this.inodes.create(ctx, directory, FileType.REG | (mode & 0o7777), { unsealed: true, nlink: 0, opens: 1 });
+      created.content = this.deps.contents.create(0, 'none').id;
+      this.deps.contents.setDirty(created.content, true);
+      this.deps.tree.inodes.save(created);
+      this.replay.record(ctx, 'tmpfile', { ino: created.ino });
+      return created;
+    });
+    return this.createReply(inode, flags);
+  }
+
+  mkdir(ctx: RequestContext, parent: number, name: string, mode: number): Promise<Entry> {
+    return this.make(ctx, 'mkdir', parent, name, FileType.DIR | (mode & 0o7777));
+  }
+
+  mknod(ctx: RequestContext, parent: number, name: string, mode: number, rdev: number): Promise<Entry> {
+    const type = (mode & FileType.MASK) || FileType.REG;
+    return this.make(ctx, 'mknod', parent, name, type | (mode & 0o7777), { rdev });
+  }
+
+  symlink(ctx: RequestContext, parent: number, name: string, target: Buffer): Promise<Entry> {
+    if (target.length === 0) throw new FsError(Errno.ENOENT);
+    if (target.length >= 4096) throw new FsError(Errno.ENAMETOOLONG);
+    return this.make(ctx, 'symlink', parent, name, FileType.LINK | 0o777, { target: Buffer.from(target), sizeBytes: target.length });
+  }
+
+  private async make(ctx: RequestContext, opcode: string, parent: number, name: string, mode: number, fields: Partial<Inode> = {}): Promise<Entry> {
+    const replayed = this.replay.find(ctx);
+    if (replayed?.ino !== undefined) return this.attributes.entry(this.inodes.mustGet(replayed.ino), undefined);
+    const { directory, dentry } = await this.freeOrFound(ctx, parent, name);
+    if (dentry) throw new FsError(Errno.EEXIST);
+    const inode = this.deps.db.tx(() => {
+      const created = this.inodes.create(ctx, directory, mode, fields);
+      this.inodes.addName(directory, name, created);
+      this.replay.record(ctx, opcode, { ino: created.ino });
+      return created;
+    });
+    return this.attributes.entry(inode, undefined);
+  }
+
+  async link(ctx: RequestContext, ino: number, newParent: number, newName: string): Promise<Entry> {
+    if (this.replay.find(ctx)) return this.attributes.entry(this.inodes.mustGet(ino), undefined);
+    const { directory, dentry } = await this.freeOrFound(ctx, newParent, newName);
+    if (dentry) throw new FsError(Errno.EEXIST);
+    const before = this.inodes.mustGet(ino);
+    if (this.remote.needsAttributes(before)) await this.remote.completeAttributes([before], ctx.signal);
+    const inode = this.inodes.mustGet(ino);
+    if (isDirectory(inode)) throw new FsError(Errno.EPERM);
+    if (inode.nlink >= linkMax) throw new FsError(Errno.EMLINK);
+    this.deps.db.tx(() => {
+      inode.nlink++;
+      inode.opens = 0;
+      inode.ctime = this.deps.clock.time();
+      this.inodes.addName(directory, newName, inode);
+      this.contents.metadataChanged(inode);
+      this.replay.record(ctx, 'link', { ino });
+    });
+    return this.attributes.entry(inode, undefined);
+  }
+
+  async unlink(ctx: RequestContext, parent: number, name: string): Promise<void> {
+    if (this.replay.find(ctx)) return;
+    const { directory, inode } = await this.existing(ctx, parent, name);
+    if (isDirectory(inode)) throw new FsError(Errno.EISDIR);
+    this.deps.db.tx(() => {
+      this.inodes.removeName(directory, name, inode);
+      this.replay.record(ctx, 'unlink', {});
+    });
+  }
+
+  async rmdir(ctx: RequestContext, parent: number, name: string): Promise<void> {
+    if (this.replay.find(ctx)) return;
+    const { directory, inode } = await this.existing(ctx, parent, name);
+    await this.mustBeEmptyDirectory(inode, ctx.signal);
+    this.deps.db.tx(() => {
+      this.inodes.removeName(directory, name, inode);
+      this.replay.record(ctx, 'rmdir', {});
+    });
+  }
+
+  /** Only a completely known directory can be called empty; S3 is asked where ours is not (J7). */
+  async mustBeEmptyDirectory(inode: Inode, signal: AbortSignal): Promise<void> {
+    if (!isDirectory(inode)) throw new FsError(Errno.ENOTDIR);
+    if (!this.deps.tree.dentries.isEmpty(inode.ino)) throw new FsError(Errno.ENOTEMPTY);
+    await this.remote.ensureComplete(inode, signal, false);
+    if (!this.deps.tree.dentries.isEmpty(inode.ino)) throw new FsError(Errno.ENOTEMPTY);
+  }
+
+  /** The directory and what it has under the name, looked up as of now: after this nothing may be awaited before acting. */
+  async freeOrFound(ctx: RequestContext, parent: number, name: string): Promise<{ directory: Inode; dentry: Dentry | undefined }> {
+    checkName(name);
+    let dentry = this.remote.find(this.inodes.liveDirectory(parent), name, () => ctx.signal);
+    if (dentry instanceof Promise) dentry = await dentry;
+    const directory = this.inodes.liveDirectory(parent);
+    const prefix = this.deps.tree.directoryKey(parent) ?? '';
+    if (Buffer.byteLength(prefix) + Buffer.byteLength(name) + 1 > keyBytesMax) throw new FsError(Errno.ENAMETOOLONG, `The path is longer than the ${keyBytesMax} bytes of an S3 key`);
+    return { directory, dentry };
+  }
+
+  async existing(ctx: RequestContext, parent: number, name: string): Promise<{ directory: Inode; dentry: Dentry; inode: Inode }> {
+    const { directory, dentry } = await this.freeOrFound(ctx, parent, name);
+    if (!dentry) throw new FsError(Errno.ENOENT);
+    let inode = this.deps.tree.inodes.mustGet(dentry.ino);
+    if (this.remote.needsAttributes(inode) && !this.deps.health.isOffline) {
+      await this.remote.completeAttributes([inode], ctx.signal);
+      const now = this.deps.tree.dentries.get(parent, name);
+      if (!now) throw new FsError(Errno.ENOENT);
+      inode = this.deps.tree.inodes.mustGet(now.ino);
+      return { directory: this.inodes.liveDirectory(parent), dentry: now, inode };
+    }
+    return { directory, dentry, inode };
+  }
+}
+
+export function checkName(name: string): void {
+  if (name.length > nameBytesMax / 4 && nameToBytes(name).length > nameBytesMax) throw new FsError(Errno.ENAMETOOLONG);
+}
+

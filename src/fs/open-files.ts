@@ -1,0 +1,52 @@
+import type { StreamState } from '../prefetch/stream-state.js';
+
+export interface OpenFile {
+  readonly fh: number;
+  readonly ino: number;
+  readonly writable: boolean;
+  readonly stream: StreamState;
+}
+
+/**
+ * Open files of this daemon. Handles are numbers that no earlier daemon of the same connection gave out (they start at
+ * generation * 2^32), so a request with a handle from before a crash finds nothing here and is served by inode alone (K12).
+ */
+export class OpenFiles {
+  private readonly byHandle = new Map<number, OpenFile>();
+  private readonly counts = new Map<number, { open: number; writers: number }>();
+  private next: number;
+
+  constructor(generation: number) {
+    this.next = generation * 2 ** 32 + 1;
+  }
+
+  open(ino: number, writable: boolean, stream: StreamState): OpenFile {
+    const file: OpenFile = { fh: this.next++, ino, writable, stream };
+    this.byHandle.set(file.fh, file);
+    const count = this.counts.get(ino) ?? { open: 0, writers: 0 };
+    count.open++;
+    if (writable) count.writers++;
+    this.counts.set(ino, count);
+    return file;
+  }
+
+  get(fh: number | undefined): OpenFile | undefined {
+    return fh === undefined ? undefined : this.byHandle.get(fh);
+  }
+
+  /** @returns the handle closed, undefined if this daemon did not open it. */
+  release(fh: number): OpenFile | undefined {
+    const file = this.byHandle.get(fh);
+    if (!file) return undefined;
+    this.byHandle.delete(fh);
+    const count = this.counts.get(file.ino)!;
+    count.open--;
+    if (file.writable) count.writers--;
+    if (count.open === 0) this.counts.delete(file.ino);
+    return file;
+  }
+
+  openCount(ino: number): number { return this.counts.get(ino)?.open ?? 0; }
+  writerCount(ino: number): number { return this.counts.get(ino)?.writers ?? 0; }
+  get size(): number { return this.byHandle.size; }
+}

@@ -1,0 +1,107 @@
+import { Errno } from '../base/errno.js';
+import { FsError } from '../base/fs-error.js';
+import { OpenFlag, type OpenReply, type RequestContext } from '../fuse/ops.js';
+import { isDirectory, isRegular, type Inode } from '../meta/inode.js';
+import { StreamState } from '../prefetch/stream-state.js';
+import type { Attributes } from './attributes.js';
+import type { FsDeps } from './deps.js';
+import type { FileContents } from './file-content.js';
+import type { Inodes } from './inodes.js';
+import type { OpenFile, OpenFiles } from './open-files.js';
+import type { RemoteNames } from './remote-names.js';
+import type { Replay } from './replay.js';
+import type { Durability } from './durability.js';
+
+/** OPEN, FLUSH, RELEASE: what happens when descriptors come and go. */
+export class OpenReplies {
+  /** Keeps a content file from being evicted while any handle of its inode is open. */
+  private readonly held = new Map<number, { release: () => void; content: number }>();
+
+  constructor(
+    private readonly deps: FsDeps, private readonly inodes: Inodes, private readonly contents: FileContents, private readonly files: OpenFiles,
+    private readonly remote: RemoteNames, private readonly replay: Replay, private readonly durability: Durability, private readonly attributes: () => Attributes,
+  ) {}
+
+  async open(ctx: RequestContext, ino: number, flags: number, killSuidGid: boolean): Promise<OpenReply> {
+    const before = this.inodes.mustGet(ino);
+    if (isDirectory(before)) throw new FsError(Errno.EISDIR);
+    if (!isRegular(before)) throw new FsError(Errno.ENXIO); // fifos and devices are the kernel's own
+    if (this.remote.needsAttributes(before)) await this.remote.completeAttributes([before], ctx.signal);
+    const inode = this.inodes.mustGet(ino);
+    if (flags & OpenFlag.TRUNC && !this.replay.find(ctx)) {
+      await this.attributes().truncate(inode, 0);
+      this.deps.db.tx(() => {
+        if (killSuidGid) this.inodes.dropPrivileges(inode);
+        this.deps.tree.inodes.settle(inode);
+        this.replay.record(ctx, 'open', { ino });
+      });
+    }
+    return this.opened(inode, flags);
+  }
+
+  /** The handle, and the read-ahead of a small file: it is fetched whole at open. */
+  opened(inode: Inode, flags: number): OpenReply {
+    const writable = (flags & OpenFlag.ACCMODE) !== OpenFlag.RDONLY;
+    const file = this.files.open(inode.ino, writable, new StreamState());
+    if (inode.sizeBytes > 0 || inode.content !== null) this.hold(inode);
+    const content = this.contents.existing(inode);
+    if (content && !content.isComplete && inode.sizeBytes <= this.deps.config.smallFileBytes) {
+      this.deps.reader.prefetch(this.contents.source(inode, content), 0, inode.sizeBytes);
+    }
+    const keepCache = this.contents.noteOpen(inode);
+    return { fh: file.fh, keepCache };
+  }
+
+  /** The inode's content file stays while a handle is open; called again after the inode got another one. */
+  hold(inode: Inode): void {
+    const content = this.contents.file(inode);
+    const held = this.held.get(inode.ino);
+    if (held?.content === content.id) return;
+    held?.release();
+    this.held.set(inode.ino, { release: this.deps.contents.acquire(content), content: content.id });
+  }
+
+  /** close(2) of one descriptor. Write-through waits here until S3 has the file. */
+  async flush(ctx: RequestContext, ino: number, fh: number): Promise<void> {
+    if (this.deps.config.writeMode !== 'through') return;
+    const file = this.files.get(fh);
+    const inode = this.deps.tree.inodes.get(ino);
+    if (!inode || !file?.writable || inode.nlink === 0) return;
+    await this.durability.uploaded(inode, ctx.signal);
+  }
+
+  release(_ctx: RequestContext, ino: number, fh: number): void {
+    const file = this.files.release(fh);
+    if (file) this.closed(file);
+    else this.orphanClosed(ino);
+  }
+
+  private closed(file: OpenFile): void {
+    const inode = this.deps.tree.inodes.get(file.ino);
+    if (this.files.openCount(file.ino) === 0) {
+      this.held.get(file.ino)?.release();
+      this.held.delete(file.ino);
+    }
+    if (!inode) return;
+    if (inode.nlink === 0) {
+      this.orphanClosed(file.ino);
+      return;
+    }
+    if (file.writable && inode.unsealed && this.files.writerCount(file.ino) === 0) {
+      this.deps.db.tx(() => {
+        this.deps.tree.inodes.settle(inode);
+        this.contents.markKeys(inode, this.deps.config.uploadDelayMs);
+      });
+    }
+  }
+
+  /** An orphan's open count is stored, so that the next daemon knows when the last handle goes. */
+  private orphanClosed(ino: number): void {
+    const inode = this.deps.tree.inodes.get(ino);
+    if (!inode || inode.nlink > 0 || inode.opens === 0) return;
+    this.deps.db.tx(() => {
+      inode.opens--;
+      this.deps.tree.inodes.save(inode);
+    });
+  }
+}

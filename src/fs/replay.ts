@@ -1,0 +1,45 @@
+import type { Db } from '../db/db.js';
+import type { RequestContext } from '../fuse/ops.js';
+
+/** What a mutating request answered, enough to answer it again with fresh attributes. */
+export interface ReplayResult { readonly ino?: number; readonly fh?: number; readonly count?: number }
+
+/**
+ * Answers to mutating requests whose reply may not have left (K11): written in the same transaction as the change, so a request that the
+ * kernel sends again to the next daemon is answered, not executed twice. Rows go lazily, in a later transaction, once the
+ * reply's write(2) returned.
+ */
+export class Replay {
+  private readonly delivered: string[] = [];
+
+  constructor(private readonly db: Db) {}
+
+  find(ctx: RequestContext): ReplayResult | undefined {
+    if (!ctx.resent) return undefined;
+    const row = this.db.prepare<[string], { result: string }>('SELECT result FROM replay WHERE uniq = ?').get(ctx.unique.toString());
+    return row && (JSON.parse(row.result) as ReplayResult);
+  }
+
+  /** In the transaction of the change. */
+  record(ctx: RequestContext, opcode: string, result: ReplayResult): void {
+    this.db.prepare('INSERT OR REPLACE INTO replay (uniq, opcode, result) VALUES (?, ?, ?)').run(ctx.unique.toString(), opcode, JSON.stringify(result));
+    if (this.delivered.length > 0) this.drop();
+  }
+
+  replied(ctx: RequestContext): void {
+    this.delivered.push(ctx.unique.toString());
+    if (this.delivered.length >= 256) this.db.tx(() => this.drop());
+  }
+
+  /** A new connection numbers its requests anew: nothing of the old one may be answered from here. */
+  clear(): void {
+    this.delivered.length = 0;
+    this.db.tx(() => this.db.prepare('DELETE FROM replay').run());
+  }
+
+  private drop(): void {
+    const remove = this.db.prepare<[string], unknown>('DELETE FROM replay WHERE uniq = ?');
+    for (const unique of this.delivered) remove.run(unique);
+    this.delivered.length = 0;
+  }
+}
