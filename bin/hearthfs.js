@@ -1,3 +1,10 @@
 #!/usr/bin/env node
-import { main } from '../dist/src/cli/main.js';
-process.exitCode = await main(process.argv.slice(2));
+import { existsSync } from 'node:fs';
+const entry = new URL('../dist/src/cli/main.js', import.meta.url);
+if (existsSync(entry)) {
+  const { main } = await import(entry.href);
+  process.exitCode = await main(process.argv.slice(2));
+} else {
+  process.stderr.write('hearthfs: it is not built yet; run `npm ci && npm run build` in its directory\n');
+  process.exitCode = 1;
+}

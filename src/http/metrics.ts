@@ -1,0 +1,98 @@
+/**
+ * Prometheus text format 0.0.4 at `GET /metrics`. `room.what_unit` becomes `hearthfs_room_what_unit`; counters end in `_total`; latencies
+ * are summaries in seconds (the registry keeps quantiles, not buckets).
+ * Plain HTTP without authentication: bind it to an address that only the scraper reaches.
+ */
+import http from 'node:http';
+import { errorCode } from '../base/errno.js';
+import type { Closable } from '../base/lifetime.js';
+import type { LatencySummary, Metrics } from '../base/metrics.js';
+import { UserError } from '../base/user-error.js';
+
+export type Snapshot = ReturnType<Metrics['snapshot']>;
+
+const connectionsMax = 32;
+
+/** What a name means, by its longest known beginning; anything else is described by its own words. */
+const helpByPrefix: readonly (readonly [string, string])[] = [
+  ['fuse.', 'Requests of the kernel'], ['cache.', 'The cache on disk'], ['s3.', 'Requests to S3'], ['journal.', 'What S3 lacks'], ['writeback.', 'Uploads, copies and deletes'],
+  ['prefetch.', 'Reading ahead'], ['transfer.', 'Transfer workers'], ['meta.', 'Names and attributes'], ['fs.', 'File-system operations'], ['db.', 'The database'], ['daemon.', 'The daemon'],
+];
+
+/**
+ * @param hostPort as `--metrics` takes it; port 0 picks a free one (tests).
+ * @param read called per scrape; a snapshot, or the text itself.
+ * @throws UserError if the address cannot be used.
+ */
+export async function serveMetrics(hostPort: string, read: () => string | Snapshot): Promise<Closable & { readonly port: number }> {
+  const at = hostPort.lastIndexOf(':');
+  const host = hostPort.slice(0, at).replace(/^\[|\]$/g, '');
+  const port = Number(hostPort.slice(at + 1));
+  const server = http.createServer((request, response) => {
+    if (request.method !== 'GET' && request.method !== 'HEAD') return void response.writeHead(405, { allow: 'GET, HEAD' }).end();
+    const path = (request.url ?? '').split('?')[0];
+    if (path !== '/metrics') return void response.writeHead(404, { 'content-type': 'text/plain' }).end('metrics are at /metrics\n');
+    const answer = read();
+    const text = typeof answer === 'string' ? answer : prometheusText(answer);
+    return void response.writeHead(200, { 'content-type': 'text/plain; version=0.0.4; charset=utf-8' }).end(request.method === 'HEAD' ? undefined : text);
+  });
+  server.maxConnections = connectionsMax;
+  server.requestTimeout = 10_000;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => {
+      const code = errorCode(error);
+      const why = code === 'EADDRINUSE' ? 'another program uses it' : code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND' ? 'this machine has no such address' : code === 'EACCES' ? 'ports below 1024 need root' : error.message;
+      reject(new UserError(`Cannot serve metrics at ${hostPort}: ${why}`, 1, { cause: error }));
+    });
+    server.listen({ port, ...(host === '' ? {} : { host }) }, resolve);
+  });
+  const address = server.address();
+  return {
+    port: typeof address === 'object' && address ? address.port : port,
+    close: () =>
+      new Promise<void>((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+export function prometheusText(snapshot: Snapshot): string {
+  const lines: string[] = [];
+  for (const [name, value] of Object.entries(snapshot.counters)) {
+    const metric = `${metricName(name).replace(/_total$/, '')}_total`;
+    lines.push(...head(metric, name, 'counter'), `${metric} ${format(value)}`);
+  }
+  for (const [name, value] of Object.entries(snapshot.gauges)) {
+    const metric = metricName(name);
+    lines.push(...head(metric, name, 'gauge'), `${metric} ${format(value)}`);
+  }
+  for (const [name, latency] of Object.entries(snapshot.latencies)) lines.push(...summary(name, latency));
+  return `${lines.join('\n')}\n`;
+}
+
+function summary(name: string, latency: LatencySummary): string[] {
+  const metric = `${metricName(name).replace(/_us$/, '')}_seconds`;
+  return [
+    ...head(metric, name.replace(/_us$/, ''), 'summary'),
+    `${metric}{quantile="0.5"} ${format(latency.p50Us / 1e6)}`,
+    `${metric}{quantile="0.99"} ${format(latency.p99Us / 1e6)}`,
+    `${metric}{quantile="1"} ${format(latency.maxUs / 1e6)}`,
+    `${metric}_sum ${format(latency.sumUs / 1e6)}`,
+    `${metric}_count ${format(latency.count)}`,
+  ];
+}
+
+function head(metric: string, name: string, type: string): string[] {
+  const prefix = helpByPrefix.find(([start]) => name.startsWith(start));
+  const words = (prefix ? name.slice(prefix[0].length) : name).replace(/[._]+/g, ' ').trim();
+  return [`# HELP ${metric} ${prefix ? `${prefix[1]}: ${words}` : words}`, `# TYPE ${metric} ${type}`];
+}
+
+function metricName(name: string): string {
+  return `hearthfs_${name.replace(/[^A-Za-z0-9_]+/g, '_')}`;
+}
+
+function format(value: number): string {
+  return Number.isNaN(value) ? 'NaN' : value === Infinity ? '+Inf' : value === -Infinity ? '-Inf' : String(value);
+}
