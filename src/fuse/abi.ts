@@ -44,7 +44,7 @@ export function opcodeName(opcode: number): string {
 
 /** INIT flags, as 64-bit sets; bits 32 to 63 travel in `flags2`, which is there only if INIT_EXT is. */
 export const InitFlag = {
-  ASYNC_READ: 1n << 0n, POSIX_LOCKS: 1n << 1n, ATOMIC_O_TRUNC: 1n << 3n, EXPORT_SUPPORT: 1n << 4n, DONT_MASK: 1n << 6n,
+  ASYNC_READ: 1n << 0n, POSIX_LOCKS: 1n << 1n, ATOMIC_O_TRUNC: 1n << 3n, EXPORT_SUPPORT: 1n << 4n, BIG_WRITES: 1n << 5n, DONT_MASK: 1n << 6n,
   FLOCK_LOCKS: 1n << 10n, AUTO_INVAL_DATA: 1n << 12n, DO_READDIRPLUS: 1n << 13n, READDIRPLUS_AUTO: 1n << 14n,
   WRITEBACK_CACHE: 1n << 16n, NO_OPEN_SUPPORT: 1n << 17n, PARALLEL_DIROPS: 1n << 18n, POSIX_ACL: 1n << 20n, ABORT_ERROR: 1n << 21n,
   MAX_PAGES: 1n << 22n, CACHE_SYMLINKS: 1n << 23n, NO_OPENDIR_SUPPORT: 1n << 24n, EXPLICIT_INVAL_DATA: 1n << 25n,

@@ -43,8 +43,10 @@ export const maxWriteBytes = maxPages * pageBytes;
 export const maxBackground = 1024;
 export const congestionThreshold = 768;
 
-/** K1. What is not named here is refused: WRITEBACK_CACHE, locks, AUTO_INVAL_DATA, NO_OPEN_SUPPORT, idmaps, io_uring, timeouts, ... */
-export const taken = InitFlag.ASYNC_READ | InitFlag.ATOMIC_O_TRUNC | InitFlag.DO_READDIRPLUS | InitFlag.READDIRPLUS_AUTO | InitFlag.PARALLEL_DIROPS
+/**
+ * K1, and BIG_WRITES, without which Linux 6.18 still cuts write(2) into requests of 4 KiB (measured: 93 MB/s instead of GB/s). What is not named here is refused: WRITEBACK_CACHE, locks, AUTO_INVAL_DATA, NO_OPEN_SUPPORT, idmaps, io_uring, timeouts, ...
+ */
+export const taken = InitFlag.ASYNC_READ | InitFlag.ATOMIC_O_TRUNC | InitFlag.BIG_WRITES | InitFlag.DO_READDIRPLUS | InitFlag.READDIRPLUS_AUTO | InitFlag.PARALLEL_DIROPS
   | InitFlag.MAX_PAGES | InitFlag.CACHE_SYMLINKS | InitFlag.EXPLICIT_INVAL_DATA | InitFlag.HANDLE_KILLPRIV_V2 | InitFlag.SETXATTR_EXT | InitFlag.INIT_EXT
   | InitFlag.CREATE_SUPP_GROUP | InitFlag.HAS_EXPIRE_ONLY | InitFlag.DIRECT_IO_ALLOW_MMAP | InitFlag.HAS_RESEND;
 
