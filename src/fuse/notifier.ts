@@ -1,0 +1,106 @@
+/**
+ * Tells the kernel that names or data changed behind its back (K10). Such a write(2) can wait for a directory the kernel has locked
+ * for a request that waits for us; so one dedicated thread does it and may block, while the main thread goes on answering (K16).
+ *
+ * Order is kept. The queue is bounded: beyond `queueMax` notices are dropped and counted, which leaves the kernel with its cache
+ * timeouts. ENOENT (the kernel does not know the name or inode) is the ordinary case and ignored.
+ */
+import { Worker } from 'node:worker_threads';
+import { compiledEntry } from '../base/entry-url.js';
+import { errnoName } from '../base/errno.js';
+import { duplicate } from '../base/libc.js';
+import type { Log } from '../base/log.js';
+import type { Metrics } from '../base/metrics.js';
+import { deleteEntry, invalEntry, invalInode } from './notice.js';
+
+/** From the worker: how many messages were written, and what failed other than with ENOENT. */
+export interface NotifierReport { readonly done: number; readonly failed: number; readonly errno: number }
+
+const queueMaxDefault = 65_536;
+/** Handed to the worker at a time: what it has is out of our hands. */
+const batchMax = 256;
+
+export class Notifier {
+  private readonly queue: Buffer[] = [];
+  private inWorker = 0;
+  private closed = false;
+  private idle: (() => void)[] = [];
+
+  /** @param device of the mounted connection; the worker writes to its own duplicate, which `close` closes. */
+  static start(options: { device: number; log: Log; metrics: Metrics; queueMax?: number }): Notifier {
+    const device = duplicate(options.device);
+    const worker = new Worker(compiledEntry(import.meta.url, './notifier-worker.js'), { workerData: { device } });
+    return new Notifier(worker, options.log.child({ room: 'fuse' }), options.metrics, options.queueMax ?? queueMaxDefault);
+  }
+
+  private constructor(private readonly worker: Worker, private readonly log: Log, private readonly metrics: Metrics, private readonly queueMax: number) {
+    worker.unref();
+    worker.on('message', (report: NotifierReport) => this.onReport(report));
+    worker.on('error', (error) => {
+      this.closed = true;
+      this.log.error('the notifier thread died: changes by others appear when cache timeouts end', { error });
+      this.settle();
+    });
+    metrics.gauge('fuse.notices_queued', () => this.queue.length + this.inWorker);
+  }
+
+  invalEntry(parent: number, name: string, expireOnly: boolean): void {
+    this.push(invalEntry(parent, name, expireOnly));
+  }
+
+  /** Without a range: all data and the attributes. */
+  invalInode(ino: number, offset = 0, length = 0): void {
+    this.push(invalInode(ino, offset, length));
+  }
+
+  deleteEntry(parent: number, child: number, name: string): void {
+    this.push(deleteEntry(parent, child, name));
+  }
+
+  /** Resolves when everything told so far has reached the kernel. May take as long as the kernel holds its locks. */
+  flush(): Promise<void> {
+    if (this.closed || this.queue.length + this.inWorker === 0) return Promise.resolve();
+    return new Promise((resolve) => this.idle.push(resolve));
+  }
+
+  /** Drops what is queued. The thread may be blocked inside the kernel; it ends by itself once it is let go. */
+  close(): Promise<void> {
+    if (this.closed) return Promise.resolve();
+    this.closed = true;
+    this.queue.length = 0;
+    this.settle();
+    this.worker.postMessage('close');
+    return Promise.resolve();
+  }
+
+  private push(message: Buffer): void {
+    if (this.closed) return;
+    if (this.queue.length >= this.queueMax) {
+      this.metrics.add('fuse.notices_dropped');
+      return;
+    }
+    this.queue.push(message);
+    if (this.inWorker === 0) this.send();
+  }
+
+  private send(): void {
+    const batch = this.queue.splice(0, batchMax);
+    if (batch.length === 0) return this.settle();
+    this.inWorker = batch.length;
+    this.worker.postMessage(batch);
+  }
+
+  private onReport(report: NotifierReport): void {
+    this.metrics.add('fuse.notices', report.done);
+    if (report.failed > 0) {
+      this.metrics.add('fuse.notices_failed', report.failed);
+      this.log.warn('the kernel refused a notification', { error: errnoName(report.errno), count: report.failed });
+    }
+    this.inWorker = 0;
+    if (!this.closed) this.send();
+  }
+
+  private settle(): void {
+    for (const resolve of this.idle.splice(0)) resolve();
+  }
+}
