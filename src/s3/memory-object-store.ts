@@ -74,7 +74,7 @@ export class MemoryObjectStore implements ObjectStore {
       if (!key.startsWith(query.prefix) || compareBytes(key, after) <= 0) continue;
       const cut = query.delimiter ? key.indexOf(query.delimiter, query.prefix.length) : -1;
       const folded = cut < 0 ? undefined : key.slice(0, cut + 1);
-      if (folded !== undefined && (prefixes.at(-1) === folded || compareBytes(folded, after) <= 0 && after.startsWith(folded))) continue;
+      if (folded !== undefined && (prefixes.at(-1) === folded || folded === query.token)) continue;
       if (objects.length + prefixes.length >= maxKeys) return { objects, prefixes, token: last };
       if (folded !== undefined) prefixes.push(folded);
       else objects.push(summary(key, this.current(key)!));

@@ -110,7 +110,7 @@ describe('times', () => {
 
 describe('text in headers', () => {
   test('survives, whatever it is', () => {
-    fc.assert(fc.property(fc.string({ unit: 'binary' }).filter((text) => text.isWellFormed() && !text.includes('=?')), (text) => {
+    fc.assert(fc.property(fc.string({ unit: 'binary' }).filter((text) => Buffer.from(text).toString() === text && !text.includes('=?')), (text) => {
       const sent = encodeHeaderText(text);
       expect(sent).toMatch(/^[\x20-\x7e]*$/);
       expect(decodeHeaderText(sent)).toBe(text);

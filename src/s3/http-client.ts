@@ -1,0 +1,258 @@
+/**
+ * One keep-alive HTTP client on node:http. It knows nothing of S3: a request goes out, an `Exchange` comes back once the status
+ * line is there, its body is read by exactly one of `text()` and `pipe()`.
+ *
+ * 1. Every wait is bounded: connecting by `connectMs`, silence on the socket by `idleMs`, the whole exchange by `deadlineMs`.
+ * 2. A body that ends before its Content-Length is an error (`unavailable`), never short data.
+ * 3. Nothing is sent twice, with one exception that the caller asks for (`idempotent`): a kept socket that the server had
+ *    closed before our request reached it says nothing about the server, so the request goes out once more.
+ */
+import { Agent as HttpAgent, request as httpRequest, type ClientRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import { readFileSync } from 'node:fs';
+import { rootCertificates } from 'node:tls';
+import { errorCode } from '../base/errno.js';
+import { UserError } from '../base/user-error.js';
+import { cachingLookup } from './dns-cache.js';
+import { StoreError } from './store-error.js';
+
+export interface HttpOptions {
+  readonly connectionsMax: number;
+  readonly connectMs: number;
+  /** PEM file of additional authorities (AWS_CA_BUNDLE). */
+  readonly caBundle?: string;
+  readonly monotonic: () => number;
+}
+
+/** Sends itself in pieces; may be asked to start again. `write` resolves when more may come. */
+export type StreamBody = (write: (chunk: Uint8Array) => Promise<void>) => Promise<void>;
+
+export interface HttpRequest {
+  readonly origin: Origin;
+  readonly method: string;
+  /** With query. */
+  readonly path: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array | { readonly lengthBytes: number; readonly stream: StreamBody };
+  readonly idempotent: boolean;
+  readonly idleMs: number;
+  readonly deadlineMs: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface Origin { readonly secure: boolean; readonly hostname: string; readonly port: number }
+
+/** Idle sockets go before servers and balancers drop them (S3 about 20 s, others 60 s); a server's Keep-Alive hint is honoured by the agent. */
+const idleSocketMs = 15_000;
+const textBytesMax = 64 << 20;
+
+export class HttpClient {
+  private readonly http: HttpAgent;
+  private readonly https: HttpsAgent;
+
+  constructor(private readonly options: HttpOptions) {
+    const common = { keepAlive: true, maxSockets: options.connectionsMax, maxFreeSockets: options.connectionsMax, scheduling: 'lifo', timeout: idleSocketMs, lookup: cachingLookup(options.monotonic) } as const;
+    this.http = new HttpAgent(common);
+    this.https = new HttpsAgent({ ...common, ...(options.caBundle !== undefined && { ca: [...rootCertificates, readBundle(options.caBundle)] }) });
+  }
+
+  async send(request: HttpRequest): Promise<Exchange> {
+    try {
+      return await this.sendOnce(request);
+    } catch (error) {
+      if (!request.idempotent || !(error instanceof StaleSocket)) throw error instanceof StaleSocket ? error.failure : error;
+    }
+    try {
+      return await this.sendOnce(request);
+    } catch (error) {
+      throw error instanceof StaleSocket ? error.failure : error;
+    }
+  }
+
+  close(): void {
+    this.http.destroy();
+    this.https.destroy();
+  }
+
+  private sendOnce(request: HttpRequest): Promise<Exchange> {
+    const { origin, signal, body } = request;
+    if (signal?.aborted) return Promise.reject(aborted());
+    return new Promise((resolve, reject) => {
+      const { secure, hostname, port } = origin;
+      const headers: Record<string, string> = { ...request.headers };
+      if (body) headers['content-length'] = String(body instanceof Uint8Array ? body.byteLength : body.lengthBytes);
+      else if (request.method === 'PUT' || request.method === 'POST') headers['content-length'] = '0';
+      const make = secure ? httpsRequest : httpRequest;
+      const sent = make({ agent: secure ? this.https : this.http, hostname, port, method: request.method, path: request.path, headers, ...(secure && { servername: hostname }) });
+      const exchange = new Exchange(sent, request);
+      exchange.onFailure = (failure, stale) => reject(stale ? new StaleSocket(failure) : failure);
+      sent.on('socket', (socket) => {
+        if (!socket.connecting) return;
+        const timer = setTimeout(() => exchange.fail(unavailable(`Cannot connect to ${hostname}:${port} within ${this.options.connectMs} ms`, 'ETIMEDOUT')), this.options.connectMs);
+        const stop = (): void => clearTimeout(timer);
+        socket.once(secure ? 'secureConnect' : 'connect', stop);
+        socket.once('close', stop);
+      });
+      sent.on('response', (response) => {
+        exchange.begin(response);
+        resolve(exchange);
+      });
+      if (!body) sent.end();
+      else if (body instanceof Uint8Array) sent.end(body);
+      else exchange.sendStream(body.stream, body.lengthBytes);
+    });
+  }
+}
+
+class StaleSocket extends Error {
+  constructor(readonly failure: StoreError) { super('stale socket'); }
+}
+
+export class Exchange {
+  status = 0;
+  headers: IncomingHttpHeaders = {};
+  bytesIn = 0;
+  bytesOut = 0;
+  onFailure: ((failure: StoreError, stale: boolean) => void) | undefined;
+  private response: IncomingMessage | undefined;
+  private failure: StoreError | undefined;
+  private finished = false;
+  private readonly deadline: NodeJS.Timeout;
+  private readonly onAbort = (): void => this.fail(aborted());
+
+  constructor(private readonly sent: ClientRequest, private readonly request: HttpRequest) {
+    const where = `${request.origin.hostname}:${request.origin.port}`;
+    this.bytesOut = request.body instanceof Uint8Array ? request.body.byteLength : 0;
+    this.deadline = setTimeout(() => this.fail(unavailable(`${request.method} to ${where} was not finished within ${request.deadlineMs} ms`, 'ETIMEDOUT')), request.deadlineMs);
+    request.signal?.addEventListener('abort', this.onAbort, { once: true });
+    sent.setTimeout(request.idleMs, () => this.fail(unavailable(`${where} was silent for ${request.idleMs} ms`, 'ETIMEDOUT')));
+    sent.on('error', (error) => this.fail(networkError(error, where), sent.reusedSocket && isReset(error)));
+  }
+
+  begin(response: IncomingMessage): void {
+    this.response = response;
+    this.status = response.statusCode ?? 0;
+    this.headers = response.headers;
+    response.on('error', (error) => this.fail(networkError(error, this.request.origin.hostname)));
+  }
+
+  /** Ends the exchange; the socket is not used again. */
+  fail(failure: StoreError, stale = false): void {
+    if (this.finished) return;
+    this.failure = failure;
+    this.finish();
+    this.sent.destroy(failure);
+    this.response?.destroy(failure);
+    this.onFailure?.(failure, stale && this.response === undefined);
+  }
+
+  async text(): Promise<string> {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    await this.pipe((chunk) => {
+      if ((size += chunk.length) > textBytesMax) throw new StoreError('invalid', `The answer of ${this.request.origin.hostname} is over ${textBytesMax} bytes`);
+      chunks.push(chunk);
+    });
+    return Buffer.concat(chunks, size).toString('utf8');
+  }
+
+  /** Hands over the body chunk by chunk, in the same turn it arrives. A throw of `take` ends the exchange with that error. */
+  pipe(take: (chunk: Buffer) => void): Promise<void> {
+    const response = this.response!;
+    return new Promise((resolve, reject) => {
+      if (this.failure) return reject(this.failure);
+      this.onFailure = reject;
+      const expected = this.request.method === 'HEAD' || this.status === 204 || this.status === 304 ? undefined : contentLength(this.headers);
+      response.on('data', (chunk: Buffer) => {
+        if (this.finished) return;
+        this.bytesIn += chunk.length;
+        try {
+          take(chunk);
+        } catch (error) {
+          this.fail(error instanceof StoreError ? error : new StoreError('invalid', `Cannot use the answer of ${this.request.origin.hostname}: ${String(error)}`, {}, { cause: error }));
+        }
+      });
+      response.on('end', () => {
+        if (!response.complete || (expected !== undefined && this.bytesIn !== expected)) return this.fail(cut(this.bytesIn, expected));
+        if (this.finished) return;
+        this.finish();
+        // An answer that came before all of a body was sent leaves a socket with a half-sent request on it.
+        if (!this.sent.writableEnded) this.sent.destroy();
+        resolve();
+      });
+      response.on('close', () => this.fail(cut(this.bytesIn, expected)));
+    });
+  }
+
+  /** For answers whose body nobody wants. */
+  drain(): Promise<void> {
+    return this.pipe(() => undefined);
+  }
+
+  sendStream(stream: StreamBody, lengthBytes: number): void {
+    const write = (chunk: Uint8Array): Promise<void> => {
+      if (this.failure) throw this.failure;
+      this.bytesOut += chunk.byteLength;
+      if (this.sent.destroyed || this.sent.write(chunk)) return Promise.resolve();
+      return new Promise((resolve) => {
+        const done = (): void => {
+          this.sent.off('drain', done).off('close', done);
+          resolve();
+        };
+        this.sent.on('drain', done).on('close', done);
+      });
+    };
+    stream(write).then(
+      () => {
+        if (this.bytesOut !== lengthBytes) return this.fail(new StoreError('local-io', `Cannot send ${lengthBytes} bytes: the source gave ${this.bytesOut}`));
+        this.sent.end();
+      },
+      (error: unknown) => this.fail(error instanceof StoreError ? error : new StoreError('local-io', `Cannot read what is to be sent: ${String(error)}`, {}, { cause: error })),
+    );
+  }
+
+  private finish(): void {
+    this.finished = true;
+    clearTimeout(this.deadline);
+    this.request.signal?.removeEventListener('abort', this.onAbort);
+  }
+}
+
+function contentLength(headers: IncomingHttpHeaders): number | undefined {
+  const text = headers['content-length'];
+  return text === undefined ? undefined : Number(text);
+}
+
+function isReset(error: unknown): boolean {
+  return ['ECONNRESET', 'EPIPE'].includes(errorCode(error) ?? '');
+}
+
+function aborted(): StoreError {
+  return new StoreError('aborted', 'The request was aborted');
+}
+
+function cut(got: number, expected: number | undefined): StoreError {
+  return unavailable(`The connection was cut after ${got} of ${expected ?? 'unknown'} bytes`, 'ECONNRESET');
+}
+
+function unavailable(message: string, code: string, cause?: unknown): StoreError {
+  return new StoreError('unavailable', message, { code }, cause === undefined ? {} : { cause });
+}
+
+function networkError(error: unknown, where: string): StoreError {
+  if (error instanceof StoreError) return error;
+  const code = errorCode(error) ?? 'EIO';
+  const words = error instanceof Error && error.message !== '' ? error.message : code;
+  if (/CERT|SIGNATURE|ISSUER|ALTNAME/.test(code)) return unavailable(`Cannot trust the certificate of ${where} (${words}); AWS_CA_BUNDLE may name a file with its authority`, code, error);
+  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return unavailable(`Cannot resolve ${where.split(':')[0]} (${code})`, code, error);
+  if (code === 'ECONNREFUSED') return unavailable(`${where} refuses connections`, code, error);
+  return unavailable(`The connection to ${where} failed: ${words}`, code, error);
+}
+
+function readBundle(path: string): string {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch (error) {
+    throw new UserError(`Cannot read the certificate file "${path}" that AWS_CA_BUNDLE names: ${errorCode(error) ?? String(error)}`, 1, { cause: error });
+  }
+}

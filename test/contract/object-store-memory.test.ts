@@ -1,0 +1,12 @@
+import { MemoryObjectStore } from '../../src/s3/memory-object-store.js';
+import { objectStoreContract } from './object-store.js';
+
+objectStoreContract('in memory', async () => {
+  const store = new MemoryObjectStore();
+  return Promise.resolve({ store, close: () => store.close() });
+});
+
+objectStoreContract('in memory, with versions', async () => {
+  const store = new MemoryObjectStore({ versioning: true });
+  return Promise.resolve({ store, close: () => store.close() });
+});
