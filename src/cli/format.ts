@@ -49,7 +49,6 @@ export function percent(fraction: number): string {
 
 /** File names may hold anything; a terminal must not: control characters are shown escaped. */
 export function printable(text: string): string {
-  // eslint-disable-next-line no-control-regex
   return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, (char) => (char === '\n' ? '\\n' : char === '\t' ? '\\t' : `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`));
 }
 

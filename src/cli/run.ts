@@ -1,6 +1,6 @@
 /** Runs one command line in a given world. Exit codes: 0 done, 1 it failed, 2 it was called wrongly. */
-import { readFileSync } from 'node:fs';
 import { UserError } from '../base/user-error.js';
+import { version } from '../daemon/version.js';
 import { parseArgs } from './args.js';
 import { commandTable } from './command-table.js';
 import { commandHelp, overview } from './help.js';
@@ -32,7 +32,7 @@ async function dispatch(argv: readonly string[], world: World): Promise<number> 
     return 0;
   }
   if (name === 'version' || name === '--version' || name === '-V') {
-    world.out.write(`hearthfs ${version()}\n`);
+    world.out.write(`hearthfs ${version}\n`);
     return 0;
   }
   const command = commandNamed(name);
@@ -49,19 +49,6 @@ function commandNamed(name: string): (typeof commandTable)[number] {
   if (found) return found;
   const guess = nearest(name, [...commandTable.map((command) => command.name), 'version', 'help']);
   throw new UserError(`There is no command ${JSON.stringify(name)}${guess ? `; did you mean \`hearthfs ${guess}\`?` : '; `hearthfs help` lists them'}`, 2);
-}
-
-export function version(): string {
-  // package.json is above dist/src/cli and above src/cli
-  for (const relative of ['../../package.json', '../../../package.json']) {
-    try {
-      const manifest = JSON.parse(readFileSync(new URL(relative, import.meta.url), 'utf8')) as { name?: string; version?: string };
-      if (manifest.name === 'hearthfs' && manifest.version) return manifest.version;
-    } catch {
-      continue;
-    }
-  }
-  return 'unknown';
 }
 
 function stackOf(error: unknown): string {

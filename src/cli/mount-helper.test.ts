@@ -1,0 +1,40 @@
+import { describe, expect, it } from 'vitest';
+import { mountHelper, mountHelperArgs } from './mount-helper.js';
+
+describe('mount.fuse.hearthfs', () => {
+  it('turns a line of fstab into a mount command', () => {
+    const options = 'rw,noauto,_netdev,x-systemd.automount,X-mount.mkdir,nosuid,nodev,endpoint=http://h:9000,cache_size=10GiB,cache-dir=/c,allow_other,ttl=exclusive,config=/etc/h.json';
+    expect(mountHelperArgs(['s3://b/p', '/mnt', '-o', options])).toEqual([
+      'mount', 's3://b/p', '/mnt', '--endpoint=http://h:9000', '--cache-size=10GiB', '--cache-dir=/c', '--allow-other', '--ttl=exclusive', '--config=/etc/h.json',
+    ]);
+  });
+
+  it('understands ro in all its spellings, and -f as doing nothing', () => {
+    expect(mountHelperArgs(['s3://b', '/m', '-o', 'ro'])).toEqual(['mount', 's3://b', '/m', '--read-only']);
+    expect(mountHelperArgs(['s3://b', '/m', '-nr', '-t', 'fuse.hearthfs'])).toEqual(['mount', 's3://b', '/m', '--read-only']);
+    expect(mountHelperArgs(['s3://b', '/m', '-fv'])).toBeNull();
+  });
+
+  it('keeps an escaped comma in a value', () => {
+    expect(mountHelperArgs(['s3://b', '/m', '-ocache_dir=/a\\,b,ro'])).toEqual(['mount', 's3://b', '/m', '--cache-dir=/a,b', '--read-only']);
+  });
+
+  it('refuses what it cannot do or does not know, instead of ignoring it', () => {
+    expect(() => mountHelperArgs(['s3://b', '/m', '-o', 'noexec'])).toThrow('noexec is not supported');
+    expect(() => mountHelperArgs(['s3://b', '/m', '-o', 'remount,ro'])).toThrow(/remount/);
+    expect(() => mountHelperArgs(['s3://b', '/m', '-o', 'cache_sise=1'])).toThrow('did you mean cache_size?');
+    expect(() => mountHelperArgs(['s3://b', '/m', '-o', 'ttl'])).toThrow('ttl=VALUE');
+    expect(() => mountHelperArgs(['s3://b'])).toThrow('usage');
+    expect(mountHelperArgs(['s3://b', '/m', '-s', '-o', 'cache_sise=1'])).toEqual(['mount', 's3://b', '/m']);
+  });
+
+  it('ends with the exit codes of mount(8)', async () => {
+    const quiet = (): void => undefined;
+    expect(await mountHelper(['s3://b', '/m'], () => Promise.resolve(0), quiet)).toBe(0);
+    expect(await mountHelper(['s3://b', '/m'], () => Promise.resolve(1), quiet)).toBe(32);
+    expect(await mountHelper(['s3://b', '/m'], () => Promise.resolve(2), quiet)).toBe(1);
+    let said = '';
+    expect(await mountHelper([], () => Promise.resolve(0), (text) => { said += text; })).toBe(1);
+    expect(said).toMatch(/^mount\.fuse\.hearthfs: usage/);
+  });
+});
