@@ -20,11 +20,13 @@ const c = {
   fallocate: library.func('int fallocate64(int, int, int64_t, int64_t)'),
   fcntl: library.func('int fcntl(int, int, int)'),
   flock: library.func('int flock(int, int)'),
+  syncfs: library.func('int syncfs(int)'),
   copyFileRange: library.func('int64_t copy_file_range(int, _Inout_ int64_t *, int, _Inout_ int64_t *, size_t, unsigned int)'),
   read: library.func('int64_t read(int, void *, size_t)'),
   write: library.func('int64_t write(int, const void *, size_t)'),
   ioctl: library.func('int ioctl(int, unsigned long, void *)'),
   socketpair: library.func('int socketpair(int, int, int, _Out_ int *)'),
+  poll: library.func('int poll(void *, unsigned long, int)'),
   recvmsg: library.func('int64_t recvmsg(int, void *, int)'),
 };
 
@@ -34,7 +36,7 @@ function check(call: string, result: number, detail = ''): number {
 }
 
 export const MountFlag = { RDONLY: 1, NOSUID: 2, NODEV: 4, NOEXEC: 8, NOATIME: 1024 } as const;
-export const UmountFlag = { FORCE: 1, DETACH: 2 } as const;
+export const UmountFlag = { FORCE: 1, DETACH: 2, NOFOLLOW: 8 } as const;
 
 export function mount(source: string, target: string, type: string, flags: number, data: string): void {
   check('mount', c.mount(source, target, type, flags, data) as number, ` ${target}`);
@@ -42,6 +44,18 @@ export function mount(source: string, target: string, type: string, flags: numbe
 
 export function umount2(target: string, flags: number): void {
   check('umount2', c.umount2(target, flags) as number, ` ${target}`);
+}
+
+/** umount2 in a thread of the pool: it may have to wait for the mount's own daemon to write back mapped pages. */
+export function umount2Async(target: string, flags: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    c.umount2.async(target, flags, (error: Error | null, result: number) => {
+      const errno = koffi.errno() as Errno; // koffi carries the errno of the call over to its callback
+      if (error) reject(error);
+      else if (result < 0) reject(new SystemError('umount2', errno, ` ${target}`));
+      else resolve();
+    });
+  });
 }
 
 /** lseek with SEEK_DATA (3) or SEEK_HOLE (4) and friends; throws ENXIO past the end. */
@@ -90,6 +104,14 @@ export function ioctl(fd: number, request: number, argument: Buffer): number {
   return check('ioctl', c.ioctl(fd, request, argument) as number);
 }
 
+/** True if poll(2) reports an error condition on `fd` right now. For /dev/fuse: the connection is gone (or was never mounted). */
+export function hasPollError(fd: number): boolean {
+  const entry = Buffer.alloc(8); // struct pollfd { i32 fd; i16 events; i16 revents }
+  entry.writeInt32LE(fd, 0);
+  check('poll', c.poll(entry, 1, 0) as number);
+  return (entry.readInt16LE(6) & 8 /* POLLERR */) !== 0;
+}
+
 /** A second descriptor of the same open file, closed on exec. */
 export function duplicate(fd: number): number {
   return check('dup', c.fcntl(fd, 1030 /* F_DUPFD_CLOEXEC */, 3) as number);
@@ -123,4 +145,15 @@ export function receiveDescriptor(socket: number): number | undefined {
   const controlLength = Number(message.readBigUInt64LE(40));
   const isRights = controlLength >= 20 && control.readInt32LE(8) === 1 /* SOL_SOCKET */ && control.readInt32LE(12) === 1 /* SCM_RIGHTS */;
   return isRights ? control.readInt32LE(16) : undefined;
+}
+
+/** syncfs(2) in libuv's pool. The errno of a call made there is not known here: any failure is EIO. */
+export function syncfs(fd: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    c.syncfs.async(fd, (error: Error | null, result: number) => {
+      if (error) reject(error);
+      else if (result < 0) reject(new SystemError('syncfs', 5));
+      else resolve();
+    });
+  });
 }

@@ -1,0 +1,31 @@
+/** A daemon child as the supervisor starts it, serving a `ToyFileSystem`. `TOY_OPTIONS` is JSON of its options; state in `stateDir`. */
+import fs from 'node:fs';
+import { createLog } from '../../src/base/log.js';
+import { Metrics } from '../../src/base/metrics.js';
+import { SupervisorLink } from '../../src/daemon/supervisor-link.js';
+import { FuseSession, type NegotiatedInit } from '../../src/fuse/session.js';
+import { ToyFileSystem, type ToyOptions } from './toy-fs.js';
+
+const link = SupervisorLink.connect();
+const { failWith, ...options } = JSON.parse(process.env['TOY_OPTIONS'] ?? '{}') as ToyOptions & { failWith?: string };
+const log = createLog('info', (line) => process.stderr.write(line));
+if (failWith !== undefined) {
+  await link.failed(failWith, 1);
+  process.exit(1);
+}
+const metrics = new Metrics();
+const toy = new ToyFileSystem(options);
+const initFile = options.stateDir === undefined ? undefined : `${options.stateDir}/init.json`;
+await link.prepared();
+const resume = initFile !== undefined && fs.existsSync(initFile) ? (JSON.parse(fs.readFileSync(initFile, 'utf8')) as NegotiatedInit) : undefined;
+const session = FuseSession.start({
+  device: link.device, fs: toy, log, metrics, init: {}, ...(resume && { resume }), resend: link.generation > 0,
+  onInit: (negotiated) => { if (initFile !== undefined) fs.writeFileSync(initFile, JSON.stringify(negotiated)); },
+  onEnded: (reason) => {
+    log.info('ended', { reason, undelivered: toy.undeliveredOps.length, reads: metrics.get('fuse.requests.read'), writes: metrics.get('fuse.requests.write'), readdirplus: metrics.get('fuse.requests.readdirplus') });
+    void session.stop().then(() => process.exit(0));
+  },
+});
+process.on('SIGTERM', () => { void link.unmount(false); });
+if (options.stateDir !== undefined) fs.writeFileSync(`${options.stateDir}/pid`, String(process.pid));
+link.serving();
