@@ -1,6 +1,6 @@
 /** The real world for `run`: this process's environment, terminal, signals and mount table. */
 import { spawnSync } from 'node:child_process';
-import { existsSync, statfsSync } from 'node:fs';
+import { existsSync, readFileSync, statfsSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { systemClock } from '../base/clock.js';
@@ -22,7 +22,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       env: process.env, uid: process.getuid!(), gid: process.getgid!(), home: os.homedir(), cwd: workingDirectory(), clock: systemClock,
       out: output(process.stdout), err: output(process.stderr), signal: interrupt.signal,
       findMount: (where) => findMount(where),
-      connect: (mountpoint) => new ControlClient(controlSocketPath(mountpoint), mountpoint),
+      connect: (mountpoint) => new ControlClient(socketOf(mountpoint), mountpoint),
       detach, diskBytes,
     });
   } finally {
@@ -41,6 +41,28 @@ function workingDirectory(): string {
   } catch {
     return '/';
   }
+}
+
+/**
+ * A daemon's socket lies in the runtime directory of the user who mounted (`user_id=` in the mount table). Root may talk to all daemons.
+ * @throws UserError for the mount of another user
+ */
+function socketOf(mountpoint: string): string {
+  const uid = process.getuid!();
+  const own = controlSocketPath(mountpoint);
+  const owner = ownerOf(mountpoint);
+  if (owner === undefined || owner === uid) return own;
+  if (uid !== 0) throw new UserError(`${mountpoint} was mounted by ${owner === 0 ? 'root' : `uid ${owner}`}, who alone may talk to its daemon (and root); run the command as that user`);
+  const candidates = [`/run/user/${owner}/hearthfs`, `/tmp/hearthfs-${owner}`].map((dir) => path.join(dir, path.basename(own)));
+  return candidates.find((file) => existsSync(file)) ?? candidates[0]!;
+}
+
+function ownerOf(mountpoint: string): number | undefined {
+  // mountinfo escapes space, tab, newline and backslash as octal (proc(5)); of several mounts at one place the last is on top
+  const escaped = mountpoint.replace(/[ \t\n\\]/g, (char) => `\\${char.charCodeAt(0).toString(8).padStart(3, '0')}`);
+  const line = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').filter((text) => text.split(' ')[4] === escaped).at(-1);
+  const found = /\buser_id=(\d+)/.exec(line ?? '');
+  return found ? Number(found[1]) : undefined;
 }
 
 function detach(mountpoint: string): void {

@@ -168,7 +168,7 @@ describe('mistakes', () => {
   it('in a mountpoint are found before anything is started', async () => {
     writeFileSync(path.join(dir, 'file'), '');
     mkdirSync(path.join(dir, 'full/sub'), { recursive: true });
-    for (const [name, says] of [['file', 'is not a directory'], ['full', 'is not empty'], ['none', 'does not exist; create it'], ['file/below', 'does not exist']] as const) {
+    for (const [name, says] of [['file', 'is not a directory'], ['full', 'is not empty'], ['none', 'does not exist: create it'], ['file/below', 'does not exist']] as const) {
       const { code, err } = await hearthfs(['mount', 's3://bucket', path.join(dir, name)]);
       expect([code, err]).toEqual([1, expect.stringContaining(says)]);
     }

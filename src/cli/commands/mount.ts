@@ -1,8 +1,5 @@
-import { lstatSync, readdirSync } from 'node:fs';
 import path from 'node:path';
-import { errorCode } from '../../base/errno.js';
 import { UserError } from '../../base/user-error.js';
-import type { MountConfig } from '../../daemon/config.js';
 import type { CommandSpec } from '../command.js';
 import { realPath } from '../mounts.js';
 import { mountOptions } from '../options.js';
@@ -21,26 +18,17 @@ export const mount: CommandSpec = {
     const given = path.resolve(world.cwd, mountpoint);
     const real = path.join(realPath(path.dirname(given)), path.basename(given));
     const config = resolveConfig(source, real, args.flags, world);
-    if (world.findMount(real) !== real) checkMountpoint(config);
     const { startSupervisor } = await import('../../daemon/supervisor.js');
-    await startSupervisor(config, { foreground: config.foreground });
-    return 0;
+    const started = startSupervisor(config, { foreground: config.foreground });
+    if (config.foreground) {
+      await started; // until the mount is gone; it takes Ctrl-C as the wish to unmount
+      return 0;
+    }
+    const onAbort = (): void => world.err.write('hearthfs: interrupted; the mount will be taken down as soon as it has come up\n');
+    world.signal.addEventListener('abort', onAbort, { once: true });
+    const { supervisorPid } = await started.finally(() => world.signal.removeEventListener('abort', onAbort));
+    if (!world.signal.aborted) return 0;
+    process.kill(supervisorPid, 'SIGTERM');
+    throw new UserError('Interrupted; nothing is mounted');
   },
 };
-
-function checkMountpoint(config: MountConfig): void {
-  const { mountpoint } = config;
-  try {
-    if (!lstatSync(mountpoint).isDirectory()) throw new UserError(`The mountpoint ${mountpoint} is not a directory; give one that is, or create it with \`mkdir\``);
-    if (readdirSync(mountpoint).length > 0) throw new UserError(`The mountpoint ${mountpoint} is not empty; mounting would hide its files. Move them or give another directory`);
-  } catch (error) {
-    switch (errorCode(error)) {
-      case 'ENOENT': throw new UserError(`The mountpoint ${mountpoint} does not exist; create it with \`mkdir -p ${mountpoint}\``, 1, { cause: error });
-      case 'EACCES': throw new UserError(`The mountpoint ${mountpoint} may not be read by this user; give one you own`, 1, { cause: error });
-      case 'ENOTDIR': throw new UserError(`The mountpoint ${mountpoint} does not exist: a part of its path is a file`, 1, { cause: error });
-      case 'ENOTCONN': throw new UserError(`${mountpoint} is a dead mount of another program; detach it with \`umount -l ${mountpoint}\``, 1, { cause: error });
-      default: throw error;
-    }
-  }
-}
-
