@@ -116,6 +116,18 @@ export class FaultyDisk implements Disk {
     for (const name of covered) this.unsyncedNames.delete(name);
   }
 
+  async syncFileSystem(label: string, fd: number): Promise<void> {
+    this.before(label);
+    const covered = [...this.undo].map(([path, changes]) => [path, changes.length] as const);
+    const names = [...this.unsyncedNames];
+    const logs = [...this.wal.keys()].map((path) => [path, fs.existsSync(path) ? fs.statSync(path).size : 0] as const);
+    await realDisk.syncFileSystem(label, fd);
+    this.alive(label);
+    for (const [path, count] of covered) this.undo.get(path)?.splice(0, count);
+    for (const name of names) this.unsyncedNames.delete(name);
+    for (const [path, sizeBytes] of logs) this.wal.set(path, sizeBytes);
+  }
+
   async unlink(label: string, path: string): Promise<void> {
     this.before(label);
     await realDisk.unlink(label, path);

@@ -9,7 +9,7 @@ import type { Discovery } from '../meta/discovery.js';
 import type { Tree } from '../meta/tree.js';
 import type { ObjectReader } from '../prefetch/object-reader.js';
 import type { ObjectStore } from '../s3/object-store.js';
-import type { StoreHealth } from '../s3/health.js';
+import type { Health } from '../s3/health.js';
 
 /** What a mount's file-system semantics are configured with; a slice of the mount's configuration. */
 export interface FsConfig {
@@ -48,7 +48,7 @@ export interface FsDeps {
   readonly contents: ContentStore;
   readonly reader: ObjectReader;
   readonly store: ObjectStore;
-  readonly health: Pick<StoreHealth, 'isOffline'>;
+  readonly health: Pick<Health, 'isOffline'>;
   readonly uploads: Uploads;
   readonly kernel: KernelCache;
   readonly config: FsConfig;

@@ -1,7 +1,7 @@
 import type { RangeSet } from '../base/range-set.js';
 import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
-import type { ContentFile } from '../cache/content-store.js';
+import type { ContentFile } from '../cache/content-file.js';
 import { isRegular, type Inode } from '../meta/inode.js';
 import type { ReadSource } from '../prefetch/object-reader.js';
 import type { FsDeps } from './deps.js';

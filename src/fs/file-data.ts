@@ -1,6 +1,6 @@
 import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
-import type { ContentFile } from '../cache/content-store.js';
+import type { ContentFile } from '../cache/content-file.js';
 import { FallocateMode, Seek, type MaybePromise, type RequestContext } from '../fuse/ops.js';
 import { isDirectory, isRegular, type Inode } from '../meta/inode.js';
 import type { FsDeps } from './deps.js';

@@ -1,0 +1,29 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { nameFromBytes, nameToBytes } from './file-name.js';
+
+describe('file names', () => {
+  test('any bytes become valid Unicode and come back unchanged', () => {
+    fc.assert(fc.property(fc.uint8Array({ minLength: 1, maxLength: 255 }), (bytes) => {
+      const name = nameFromBytes(bytes);
+      expect(Buffer.from(name, 'utf8').toString('utf8')).toBe(name);
+      expect([...nameToBytes(name)]).toEqual([...bytes]);
+    }), { numRuns: 2000 });
+  });
+
+  test('text is itself', () => {
+    for (const name of ['a', 'naïve', '日本', '💾', 'with\nnewline', '\u{10ffff}']) expect(nameFromBytes(Buffer.from(name))).toBe(name);
+  });
+
+  test('a name that really holds an escape code point is told apart from the byte it stands for', () => {
+    const real = Buffer.from('\u{10ff00}', 'utf8');
+    expect(nameFromBytes(real)).not.toBe(nameFromBytes(Buffer.from([0x80])));
+    expect(nameToBytes(nameFromBytes(real)).equals(real)).toBe(true);
+  });
+
+  test('the replacement character is a character like any other', () => {
+    const bytes = Buffer.from('a\ufffdb');
+    expect(nameFromBytes(bytes)).toBe('a\ufffdb');
+    expect(nameToBytes('a\ufffdb').equals(bytes)).toBe(true);
+  });
+});

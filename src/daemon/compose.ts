@@ -1,0 +1,127 @@
+import { hostname } from 'node:os';
+import { join } from 'node:path';
+import { mkdirSync } from 'node:fs';
+import { systemClock, type Clock } from '../base/clock.js';
+import { Lifetime } from '../base/lifetime.js';
+import type { Log } from '../base/log.js';
+import type { Metrics } from '../base/metrics.js';
+import { ContentStore } from '../cache/content-store.js';
+import { Db } from '../db/db.js';
+import type { KernelCache } from '../fs/deps.js';
+import { HearthFs } from '../fs/file-system.js';
+import { AttemptTable } from '../journal/attempts.js';
+import { ConflictTable } from '../journal/conflicts.js';
+import { Journal } from '../journal/journal.js';
+import { Discovery } from '../meta/discovery.js';
+import { rootIno } from '../meta/inode.js';
+import { Tree } from '../meta/tree.js';
+import { ObjectReader } from '../prefetch/object-reader.js';
+import type { Capabilities } from '../s3/capabilities.js';
+import { ConditionalStore } from '../s3/conditional-store.js';
+import type { Health } from '../s3/health.js';
+import { openTransferPool } from '../transfer/transfer-pool.js';
+import { defaultWritebackConfig } from '../writeback/ports.js';
+import { Writeback } from '../writeback/writeback.js';
+import { claimBucket } from './bucket-identity.js';
+import type { MountConfig } from './config.js';
+import { JournalInterval } from './journal-interval.js';
+import { serverCapabilities } from './server-capabilities.js';
+
+const MiB = 2 ** 20;
+/** Files up to this size are fetched whole when they are opened. */
+const smallFileBytes = 8 * MiB;
+const partBytes = 8 * MiB;
+const windowBytesMax = 256 * MiB;
+
+/** Everything a daemon is made of, wired; the only place that builds things. Not yet serving: the caller starts the session. */
+export interface Parts {
+  readonly config: MountConfig;
+  readonly clock: Clock;
+  readonly db: Db;
+  readonly tree: Tree;
+  readonly journal: Journal;
+  readonly conflicts: ConflictTable;
+  readonly contents: ContentStore;
+  readonly reader: ObjectReader;
+  readonly writeback: Writeback;
+  readonly fs: HearthFs;
+  readonly health: Health;
+  readonly capabilities: Capabilities;
+  readonly readOnly: boolean;
+}
+
+/**
+ * @param generation how many daemons served this kernel connection before; 0 for a new mount.
+ * @param kernel late-bound: the session that owns the notifier starts after everything else.
+ */
+export async function compose(config: MountConfig, generation: number, kernel: KernelCache, life: Lifetime, log: Log, metrics: Metrics): Promise<Parts> {
+  const clock = systemClock;
+  const db = Db.open({ dir: config.cacheDir, log, metrics, onFatal: (error) => fatal(log, error) });
+  let clean = false;
+  life.defer(() => db.close({ clean }));
+  claimBucket(db, config);
+  const contents = life.own(await ContentStore.open({ db, dir: config.cacheDir, limitBytes: config.cacheSizeBytes, minFree: config.minFree, clock, log, metrics }));
+  const pool = life.own(await openTransferPool({
+    bucket: config.bucket, prefix: config.prefix, pathStyle: config.pathStyle, connectionsMax: 64, requestTimeoutMs: 30_000, deadlineMs: config.deadlineMs,
+    ...(config.endpoint !== undefined && { endpoint: config.endpoint }), ...(config.region !== undefined && { region: config.region }), ...(config.profile !== undefined && { profile: config.profile }),
+    log, metrics,
+  }, config.transferWorkers));
+  const health = pool.health;
+  const capabilities = await serverCapabilities(pool, db, config, clock.now(), log);
+  pool.setEtagQuotes(capabilities.etagQuotes);
+  const store = new ConditionalStore(pool, capabilities);
+
+  const tree = new Tree(db);
+  if (!tree.inodes.get(rootIno)) {
+    db.tx(() => tree.createRoot({ uid: config.uid, gid: config.gid, mode: 0o040000 | (0o777 & ~config.umask), time: clock.time() }));
+  }
+  const journal = new Journal(db, clock);
+  const attempts = new AttemptTable(db);
+  const conflicts = new ConflictTable(db);
+  const discovery = new Discovery(tree, { uid: config.uid, gid: config.gid, umask: config.umask });
+  const reader = life.own(new ObjectReader({
+    store, contents, clock, log, metrics,
+    config: { partBytes, smallFileBytes, downloadsMax: config.downloadsMax, windowBytesMax, readMode: config.readMode },
+  }));
+  const scratchDir = join(config.cacheDir, 'scratch');
+  mkdirSync(scratchDir, { recursive: true });
+
+  const late: { fs?: HearthFs } = {};
+  const writeback = new Writeback({
+    db, tree, journal, attempts, conflicts, reader, discovery, store, clock, log, metrics, random: Math.random, hostname: hostname(),
+    contents: {
+      find: (id) => contents.find(id), create: (sizeBytes) => contents.create(sizeBytes, sizeBytes > 0 ? 'all' : 'none'), setDirty: (id, dirty) => contents.setDirty(id, dirty),
+      remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids),
+    },
+    config: { ...defaultWritebackConfig, uploadDelayMs: config.uploadDelayMs, uploadsMax: config.uploadsMax, scratchDir },
+    hooks: {
+      isBusy: (ino) => late.fs?.isBusy(ino) ?? false,
+      nameChanged: (parent, name) => kernel.nameChanged(parent, name),
+      contentChanged: (ino) => kernel.contentChanged(ino),
+    },
+  });
+  const fs = (late.fs = new HearthFs({
+    clock, log, metrics, db, tree, discovery, journal, attempts, contents, reader, store, health, uploads: writeback, kernel,
+    config: {
+      ttlMs: config.ttlMs, attributes: config.attributes, writeMode: config.writeMode, fsync: config.fsync, deadlineMs: config.deadlineMs,
+      uploadDelayMs: config.uploadDelayMs, smallFileBytes, readOnly: config.readOnly,
+    },
+  }, generation));
+  if (generation === 0) fs.newConnection();
+  await contents.recover();
+  await writeback.recover();
+  life.defer(async () => {
+    await writeback.stop();
+    await fs.durability.all();
+    clean = true;
+  });
+  life.own(new JournalInterval(fs.durability, config.journalIntervalMs, log));
+  if (!config.readOnly && !capabilities.readOnly) writeback.start();
+  return { config, clock, db, tree, journal, conflicts, contents, reader, writeback, fs, health, capabilities, readOnly: config.readOnly || capabilities.readOnly };
+}
+
+/** D4: the disk failed. Stop at once; the supervisor starts the next daemon, which recovers. */
+function fatal(log: Log, error: Error): void {
+  log.error('stopping: the disk failed under the journal', { room: 'daemon', error });
+  process.exit(70);
+}

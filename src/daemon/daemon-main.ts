@@ -1,0 +1,133 @@
+/** The daemon: started by the supervisor with the device as descriptor 3; composes everything, serves, and drains when the mount is gone. */
+import { appendFileSync, mkdirSync, unlinkSync } from 'node:fs';
+import { Errno, errnoName } from '../base/errno.js';
+import { Lifetime } from '../base/lifetime.js';
+import { createLog, type Log } from '../base/log.js';
+import { Metrics } from '../base/metrics.js';
+import { UserError } from '../base/user-error.js';
+import { serveControl } from '../control/server.js';
+import { Notifier } from '../fuse/notifier.js';
+import type { NegotiatedInit } from '../fuse/negotiate.js';
+import { FuseSession } from '../fuse/session.js';
+import { serveMetrics } from '../http/metrics.js';
+import { compose, type Parts } from './compose.js';
+import { DaemonControl } from './control-target.js';
+import { controlSocketPath, makeRuntimeDir } from './mountpoint.js';
+import { SupervisorLink } from './supervisor-link.js';
+
+const sessionFact = 'session';
+/** How long a daemon whose mount was taken away by umount(8) goes on uploading before it leaves the rest to the next mount. */
+const orphanDrainMs = 60_000;
+
+async function main(): Promise<void> {
+  const link = SupervisorLink.connect();
+  const log = daemonLog(link);
+  const life = new Lifetime('daemon', log);
+  try {
+    await serve(link, life, log);
+  } catch (error) {
+    await life.close().catch(() => undefined);
+    const known = error instanceof UserError;
+    if (!known) log.error('cannot start', { room: 'daemon', error });
+    await link.failed(known ? error.message : `Cannot start: ${error instanceof Error ? error.message : String(error)}`, known ? error.exitCode : 1);
+    process.exit(known ? error.exitCode : 1);
+  }
+}
+
+function daemonLog(link: SupervisorLink): Log {
+  const { config } = link;
+  const file = config.logFile;
+  if (file === undefined) return createLog(config.logLevel, (line) => process.stderr.write(line));
+  return createLog(config.logLevel, (line) => appendFileSync(file, line));
+}
+
+async function serve(link: SupervisorLink, life: Lifetime, log: Log): Promise<void> {
+  const { config, generation } = link;
+  const metrics = new Metrics();
+  const startedAtMs = Date.now();
+  mkdirSync(config.cacheDir, { recursive: true, mode: 0o700 });
+  let notifier: Notifier | undefined;
+  const kernel = {
+    nameChanged: (parent: number, name: string) => notifier?.invalEntry(parent, name, true),
+    contentChanged: (ino: number) => notifier?.invalInode(ino),
+  };
+  const parts = await compose(config, generation, kernel, life, log, metrics);
+  await link.prepared();
+
+  const stored = generation > 0 ? parts.db.fact(sessionFact) : undefined;
+  notifier = life.own(Notifier.start({ device: link.device, log, metrics }));
+  let ended!: () => void;
+  const over = new Promise<void>((resolve) => (ended = resolve));
+  const session = FuseSession.start({
+    device: link.device, fs: parts.fs, log, metrics, init: {}, resend: generation > 0,
+    ...(stored !== undefined && { resume: JSON.parse(stored) as NegotiatedInit }),
+    onInit: (negotiated) => parts.db.setFact(sessionFact, JSON.stringify(negotiated)),
+    onEnded: () => ended(),
+  });
+  life.own(session);
+
+  let draining: Promise<void> | undefined;
+  const control = new DaemonControl({
+    ...parts, log, metrics, supervisorPid: link.supervisorPid, startedAtMs,
+    unmount: async (lazy) => {
+      const errno = await link.unmount(lazy);
+      if (errno === undefined) return undefined;
+      if (errno === Errno.EBUSY) return 'it is in use: something has a file open or its working directory in it; close it (see `fuser -vm`), or use --lazy';
+      return errnoName(errno);
+    },
+  });
+  makeRuntimeDir();
+  const socketPath = controlSocketPath(config.mountpoint);
+  const server = await serveControl({
+    socketPath, log,
+    target: bindTarget(control, (work) => {
+      draining = work.then(() => undefined, () => undefined);
+    }),
+  });
+  life.own(server);
+  if (config.metrics !== undefined) life.own(await serveMetrics(config.metrics, () => control.stats()));
+  process.on('SIGTERM', () => void link.unmount(false));
+  process.on('SIGINT', () => void link.unmount(false));
+  link.serving();
+  log.info('serving', { room: 'daemon', mountpoint: config.mountpoint, generation, pid: process.pid });
+
+  await over;
+  log.info('the mount is gone', { room: 'daemon' });
+  if (draining) await draining;
+  else await drainOrphaned(parts, log);
+  await server.close();
+  await life.close();
+  if (generation >= 0) removeQuietly(socketPath);
+  process.exit(0);
+}
+
+/** `unmount` answers its caller after the mount is gone: the daemon must not leave before. */
+function bindTarget(control: DaemonControl, unmounting: (work: Promise<unknown>) => void): DaemonControl {
+  const unmount = control.unmount.bind(control);
+  control.unmount = (options) => {
+    const work = unmount(options);
+    unmounting(work);
+    return work;
+  };
+  return control;
+}
+
+async function drainOrphaned(parts: Parts, log: Log): Promise<void> {
+  await parts.fs.durability.all();
+  if (parts.readOnly || parts.journal.count() === 0) return;
+  parts.db.tx(() => parts.journal.hastenAll());
+  parts.writeback.wake();
+  await parts.writeback.drain({ deadlineMs: orphanDrainMs });
+  const left = parts.journal.count();
+  if (left > 0) log.warn('changes that S3 does not have stay in the cache directory for the next mount', { room: 'daemon', pending: left });
+}
+
+function removeQuietly(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch {
+    // the server removed it already
+  }
+}
+
+await main();
