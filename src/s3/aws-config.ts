@@ -49,16 +49,13 @@ export async function loadAwsConfig(options: ConnectionOptions): Promise<AwsConf
   const { S3Client } = await import('@aws-sdk/client-s3');
   const { endpoint, profile } = options;
   if (endpoint !== undefined && !URL.canParse(endpoint)) throw new UserError(`The endpoint "${endpoint}" is not a URL; it looks like https://s3.example.com`, 2);
-  const client = new S3Client({
-    ...(options.region !== undefined && { region: options.region }), ...(profile !== undefined && { profile }), ...(endpoint !== undefined && { endpoint }), forcePathStyle: options.pathStyle,
-  });
-  const { config } = client;
-  let region: string;
-  try {
-    region = await config.region();
-  } catch {
-    region = defaultRegion; // none configured: the bucket's own region is found out from its first answer
-  }
+  const configure = (region: string | undefined): InstanceType<typeof S3Client>['config'] => new S3Client({
+    ...(region !== undefined && { region }), ...(profile !== undefined && { profile }), ...(endpoint !== undefined && { endpoint }), forcePathStyle: options.pathStyle,
+  }).config;
+  let config = configure(options.region);
+  const region = await config.region().catch(() => undefined) ?? defaultRegion;
+  // None configured: the bucket's own region is found out from its first answer. The SDK needs one for its other rules.
+  if (region === defaultRegion) config = configure(region);
   const custom = endpoint ?? (await configuredEndpoint(config));
   if (custom !== undefined && !URL.canParse(custom)) throw new UserError(`The configured endpoint "${custom}" is not a URL; it looks like https://s3.example.com`, 2);
   const [useFips, useDualStack] = await Promise.all([config.useFipsEndpoint(), config.useDualstackEndpoint()]);

@@ -68,10 +68,18 @@ export class S3Multipart {
         const versionId = one(exchange.headers['x-amz-version-id']);
         return { etag: stripQuotes(field(result, 'ETag') ?? ''), ...(versionId !== undefined && versionId !== '' && { versionId }) };
       },
-    ));
+    )).catch((error: unknown) => this.explainComplete(key, uploadId, error, options));
     if (stored.etag !== '') return stored;
     const head = await this.head(key, options); // Ceph leaves it empty
     return { ...stored, etag: head?.etag ?? '', ...(head && { lastModifiedMs: head.lastModifiedMs }) };
+  }
+
+  /** Ceph calls the completion of an upload that is gone an InternalError; believing it would mean trying forever. */
+  private async explainComplete(key: Key, uploadId: string, error: unknown, options: CallOptions | undefined): Promise<never> {
+    if (error instanceof StoreError && error.details.code === 'InternalError' && (await this.listParts(key, uploadId, options)) === null) {
+      throw new StoreError('no-such-upload', error.message, error.details, { cause: error });
+    }
+    throw error;
   }
 
   async abort(key: Key, uploadId: string, options?: CallOptions): Promise<void> {
