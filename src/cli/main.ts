@@ -16,7 +16,9 @@ export async function main(argv: readonly string[]): Promise<number> {
   const onSignal = (): void => interrupt.abort();
   // `once`: a second Ctrl-C kills at once. `mount --foreground` and `demo` install their own handlers beside these.
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
-  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined); // the reader of a pipe went away
+  // The reader of a pipe went away (`hearthfs stats --watch | head`): end as a program does that SIGPIPE ends.
+  process.stdout.on('error', () => process.exit(0));
+  process.stderr.on('error', () => undefined);
   try {
     return await run(argv, {
       env: process.env, uid: process.getuid!(), gid: process.getgid!(), home: os.homedir(), cwd: workingDirectory(), clock: systemClock,

@@ -11,7 +11,6 @@ export async function run(argv: readonly string[], world: World): Promise<number
   try {
     return await dispatch(argv, world);
   } catch (error) {
-    if (error instanceof Error && (error as NodeJS.ErrnoException).code === 'EPIPE') return 0; // `hearthfs stats | head`
     const message = error instanceof Error ? error.message : String(error);
     const isUserError = error instanceof UserError;
     world.err.write(`hearthfs: ${message}${isUserError ? '' : ' (this is a bug in hearthfs; HEARTHFS_DEBUG=1 shows where)'}\n`);

@@ -20,12 +20,20 @@ export type Room = keyof typeof mayImport;
  * `daemon` may all. Measuring how long something took (performance.now) is free. A file or room here has a reason beside it.
  */
 export const mayTouch: Readonly<Record<'time' | 'chance' | 'environment' | 'files', readonly string[]>> = {
-  time: ['base', 'daemon'],
-  chance: ['base', 'daemon'],
+  time: [
+    'base', 'daemon',
+    's3/s3-context.ts', // Retry-After may be a date
+  ],
+  chance: [
+    'base', 'daemon',
+    's3/retry-store.ts', // jitter, replaceable
+  ],
   environment: [
     'base', 'daemon',
     'cli/main.ts', // makes the World every command gets
     's3/aws-config.ts', // AWS_REGION and friends, as the SDK's own chain reads them
+    's3/s3-store.ts', // AWS_CA_BUNDLE, the same
+    'fuse/mount.ts', // fusermount3 inherits it
   ],
   files: [
     'base', 'daemon',
