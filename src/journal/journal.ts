@@ -97,6 +97,18 @@ export class Journal {
     this.notifyAfterCommit();
   }
 
+  /** In a transaction: what waits for silence or for another key is due now; what failed keeps its backoff (drain). */
+  hastenWaiting(): void {
+    this.db.prepare('UPDATE journal SET due = ? WHERE due > ? AND tries = 0 AND parked IS NULL').run(this.clock.now(), this.clock.now());
+    this.notifyAfterCommit();
+  }
+
+  /** In a transaction: what failed before is due now: the reason may be gone. */
+  hastenRetries(): void {
+    this.db.prepare('UPDATE journal SET due = ? WHERE due > ? AND tries > 0 AND parked IS NULL').run(this.clock.now(), this.clock.now());
+    this.notifyAfterCommit();
+  }
+
   /** In a transaction. */
   park(key: Key, reason: string, error: string): void {
     this.db.prepare('UPDATE journal SET parked = ?, error = ?, tries = tries + 1 WHERE key = ?').run(reason, error, key);

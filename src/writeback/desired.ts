@@ -1,0 +1,245 @@
+/**
+ * What has to be sent for one key: a pure function of what the tree wants there, what S3 holds there, and who else needs what S3 holds there.
+ * It is asked again after every step, so it never plans more than one request ahead.
+ *
+ * Order (J4), all by waiting, never by sequencing:
+ * 1. Before an object is overwritten or deleted, every other name of its inode has an acknowledged object at least as new, or (for an overwrite)
+ *    the bytes are *held*: complete here, synced, never evicted.
+ * 2. Overwrites that wait for each other in a ring (swaps, J9) are broken at one member, the same one whoever asks: its bytes are
+ *    made local, or, too large, stashed under a scratch key.
+ * 3. A directory's marker is there before the last child's delete; all child deletes before the marker's.
+ * 4. An object with a request in flight (`sending`) is nobody's source and nobody's safe copy: it may be gone the next moment.
+ */
+import type { Inode } from '../meta/inode.js';
+import { isDirectory, isRegular } from '../meta/inode.js';
+import type { ObjectRow } from '../meta/object-table.js';
+import type { CopySource, ETag, Key } from '../s3/object-store.js';
+
+export type Action =
+  | { readonly do: 'none' }
+  | { readonly do: 'delete'; readonly etag: ETag }
+  /** The whole content in one request: regular files up to the limit, symlinks, special files. `metadataOnly`: the content is there already. */
+  | { readonly do: 'put'; readonly inode: Inode; readonly expected: ETag | null; readonly metadataOnly: boolean }
+  | { readonly do: 'multipart'; readonly inode: Inode; readonly expected: ETag | null }
+  /** From another key, or from the key itself to replace its metadata. `byParts`: larger than one copy may be. */
+  | { readonly do: 'copy'; readonly inode: Inode; readonly source: CopySource; readonly expected: ETag | null; readonly byParts: boolean; readonly metadataOnly: boolean }
+  | { readonly do: 'marker'; readonly inode: Inode; readonly expected: ETag | null }
+  /** Bytes that are only in S3 must come first: a changed file is uploaded whole. */
+  | { readonly do: 'fill'; readonly inode: Inode }
+  /** Make the bytes of `inode` complete, synced and unevictable, so that the object that holds them may be overwritten. */
+  | { readonly do: 'hold'; readonly inode: Inode }
+  /** Copy what lies under the key to a scratch key (J9's last resort). */
+  | { readonly do: 'stash'; readonly row: ObjectRow }
+  /** S3 holds something under the key that this mount never looked at: HEAD, then decide. */
+  | { readonly do: 'look' }
+  | { readonly do: 'wait'; readonly forKey: Key | null; readonly why: WaitReason }
+  | { readonly do: 'park'; readonly reason: ParkReason; readonly why: string };
+
+export type WaitReason = 'copy-first' | 'children-first' | 'marker-first' | 'source-busy' | 'open-unlinked';
+export type ParkReason = 'base-lost' | 'content-lost' | 'access-denied' | 'locked' | 'archived' | 'too-large' | 'too-large-for-metadata-copy' | 'invalid' | 'recovered-unsynced' | 'metadata-too-large';
+
+export interface Limits {
+  /** Largest object of one PUT that is read to memory (S4). */
+  readonly singlePutBytesMax: number;
+  /** Largest object of one server-side copy; 5 GiB on AWS. */
+  readonly copyBytesMax: number;
+  /** Up to here a metadata change is a PUT if the bytes are here: conditions on PUT are honoured by more servers than those on copies (O2). */
+  readonly metadataPutBytesMax: number;
+  /** Up to here bytes are fetched to break a ring; above, they are stashed. */
+  readonly holdBytesMax: number;
+}
+
+/** Everything the derivation may look at. All answers are those of one moment. */
+export interface World {
+  readonly limits: Limits;
+  wants(key: Key): Inode | undefined;
+  object(key: Key): ObjectRow | undefined;
+  /** Objects that hold exactly this content. */
+  holding(ino: number, gen: number): readonly ObjectRow[];
+  inode(ino: number): Inode | undefined;
+  keysOf(inode: Inode): readonly Key[];
+  /** Every byte of the inode's content is here. */
+  isComplete(inode: Inode): boolean;
+  /** A `hold` was done for it and still stands. */
+  isHeld(ino: number): boolean;
+  /** A request for the key is in flight or its answer is lost. */
+  sending(key: Key): boolean;
+  isParked(key: Key): boolean;
+  /** A key strictly below the directory key whose object still has to be deleted. */
+  deleteBelow(prefix: Key): Key | undefined;
+}
+
+/** Scratch keys: direct children of the mount's root, so that no prefix shows up for them. Never wanted by the tree, so they are deleted once nobody needs them. */
+export const scratchPrefix = '.hearthfs-scratch-';
+
+const none: Action = { do: 'none' };
+/** Longer chains of waiting are walked link by link as each is done; a ring longer than this is not expected to exist. */
+const chainMax = 1000;
+
+export function desired(key: Key, world: World): Action {
+  const inode = world.wants(key);
+  const row = world.object(key);
+  if (inode === undefined) return absent(key, row, world);
+  if (isDirectory(inode)) return marker(key, inode, row, world);
+  return file(key, inode, row, world);
+}
+
+function absent(key: Key, row: ObjectRow | undefined, world: World): Action {
+  if (row === undefined || row.etag === null) return none; // unknown: never delete what was not seen (J7)
+  if (row.ino === null) return none; // somebody's new object; a listing will show it
+  const needed = neededBy(key, row, world);
+  if (needed !== undefined) return needed.open ? { do: 'wait', forKey: null, why: 'open-unlinked' } : { do: 'wait', forKey: needed.key, why: 'copy-first' };
+  return deletion(key, row.etag, world);
+}
+
+function deletion(key: Key, etag: ETag, world: World): Action {
+  if (key.endsWith('/')) {
+    const child = world.deleteBelow(key);
+    if (child !== undefined) return { do: 'wait', forKey: child, why: 'children-first' };
+  }
+  const parentKey = parentOf(key);
+  const parent = parentKey === '' ? undefined : world.wants(parentKey);
+  if (parent?.marker && !world.isParked(parentKey) && (world.object(parentKey)?.etag ?? null) === null) return { do: 'wait', forKey: parentKey, why: 'marker-first' };
+  return { do: 'delete', etag };
+}
+
+function marker(key: Key, inode: Inode, row: ObjectRow | undefined, world: World): Action {
+  const etag = row?.etag ?? null;
+  if (!inode.marker) return etag === null || row?.ino === null ? none : deletion(key, etag, world);
+  if (etag !== null && row?.ino === null) return { do: 'look' };
+  if (etag !== null && row?.ino === inode.ino && row.mgen === inode.mgen) return none;
+  return { do: 'marker', inode, expected: etag };
+}
+
+function file(key: Key, inode: Inode, row: ObjectRow | undefined, world: World): Action {
+  const { limits } = world;
+  const expected = row?.etag ?? null; // unknown: demand that there is nothing, and learn otherwise
+  if (row !== undefined && expected !== null) {
+    if (row.ino === null) return { do: 'look' };
+    if (row.ino === inode.ino && row.gen === inode.gen && !inode.unsealed) {
+      if (row.mgen === inode.mgen) return none;
+      const small = !isRegular(inode) || (inode.sizeBytes <= limits.metadataPutBytesMax && world.isComplete(inode));
+      if (small) return { do: 'put', inode, expected, metadataOnly: true };
+      return { do: 'copy', inode, source: sourceOf(row), expected, byParts: inode.sizeBytes > limits.copyBytesMax, metadataOnly: true };
+    }
+    const blocked = guard(key, row, world);
+    if (blocked !== undefined) return blocked;
+  }
+  if (!isRegular(inode)) return { do: 'put', inode, expected, metadataOnly: false };
+
+  let busySource: Key | undefined;
+  if (!inode.unsealed) {
+    for (const holder of world.holding(inode.ino, inode.gen)) {
+      if (holder.key === key) continue;
+      if (!world.sending(holder.key)) return { do: 'copy', inode, source: sourceOf(holder), expected, byParts: inode.sizeBytes > limits.copyBytesMax, metadataOnly: false };
+      busySource = holder.key;
+    }
+  }
+  if (world.isComplete(inode)) {
+    if (inode.sizeBytes <= limits.singlePutBytesMax) return { do: 'put', inode, expected, metadataOnly: false };
+    return { do: 'multipart', inode, expected };
+  }
+  if (busySource !== undefined) return { do: 'wait', forKey: busySource, why: 'source-busy' };
+  if (world.holding(inode.ino, inode.baseGen ?? inode.gen).length > 0) return { do: 'fill', inode };
+  return { do: 'park', reason: 'base-lost', why: `Cannot upload "${key}": ${inode.baseGen === null ? 'its bytes are' : 'the version it was changed from is'} neither here nor in S3` };
+}
+
+/** What must happen before the object `row` under `key` may be overwritten; undefined: nothing. */
+function guard(key: Key, row: ObjectRow, world: World): Action | undefined {
+  const needed = neededBy(key, row, world);
+  if (needed === undefined) return undefined;
+  const owner = world.inode(row.ino!)!;
+  if (world.isHeld(owner.ino)) return undefined;
+  if (needed.open) return ownerLocal(owner, row, world) ?? undefined;
+  if (world.isParked(needed.key)) return ownerLocal(owner, row, world) ?? { do: 'wait', forKey: needed.key, why: 'copy-first' };
+  const ring = ringFrom(key, world);
+  if (ring === undefined || cheapestToHold(ring, world) !== key) return { do: 'wait', forKey: needed.key, why: 'copy-first' };
+  return ownerLocal(owner, row, world) ?? { do: 'stash', row };
+}
+
+/** Holding the bytes here, if that is possible; null if they are too many to fetch. */
+function ownerLocal(owner: Inode, row: ObjectRow, world: World): Action | null {
+  return world.isComplete(owner) || (row.sizeBytes ?? owner.sizeBytes) <= world.limits.holdBytesMax ? { do: 'hold', inode: owner } : null;
+}
+
+type Needed = { readonly open: false; readonly key: Key } | { readonly open: true };
+
+/** Who would lose bytes, or a name in S3, if the object `row` went away now. */
+function neededBy(key: Key, row: ObjectRow, world: World): Needed | undefined {
+  const inode = row.ino === null ? undefined : world.inode(row.ino);
+  if (inode === undefined || isDirectory(inode)) return undefined;
+  const isSource = row.gen === inode.gen || row.gen === inode.baseGen;
+  const names = world.keysOf(inode);
+  if (names.length === 0) {
+    return inode.opens > 0 && isSource && isRegular(inode) && !world.isComplete(inode) && !heldElsewhere(key, row, world) ? { open: true } : undefined;
+  }
+  for (const name of names) {
+    if (name === key) continue;
+    const other = world.object(name);
+    const acknowledged = other !== undefined && other.etag !== null && other.ino === inode.ino && other.gen! >= row.gen! && !world.sending(name);
+    if (!acknowledged && !stashed(key, row, world)) return { open: false, key: name };
+  }
+  // Every name has its object, but bytes still missing here may be found in this one only.
+  if (row.gen === inode.baseGen && !world.isComplete(inode) && !heldElsewhere(key, row, world)) {
+    const name = names.find((other) => other !== key);
+    if (name !== undefined) return { open: false, key: name };
+  }
+  return undefined;
+}
+
+function heldElsewhere(key: Key, row: ObjectRow, world: World): boolean {
+  return world.holding(row.ino!, row.gen!).some((holder) => holder.key !== key && !world.sending(holder.key));
+}
+
+function stashed(key: Key, row: ObjectRow, world: World): boolean {
+  return !key.startsWith(scratchPrefix) && world.holding(row.ino!, row.gen!).some((holder) => holder.key.startsWith(scratchPrefix) && !world.sending(holder.key));
+}
+
+/** The name an overwrite of `key` waits for, rings not considered. */
+function waitsFor(key: Key, world: World): Key | undefined {
+  const inode = world.wants(key);
+  const row = world.object(key);
+  if (inode === undefined || isDirectory(inode) || row === undefined || row.etag === null || row.ino === null) return undefined;
+  if (row.ino === inode.ino && row.gen === inode.gen && !inode.unsealed) return undefined;
+  if (world.isHeld(row.ino)) return undefined;
+  const needed = neededBy(key, row, world);
+  return needed === undefined || needed.open ? undefined : needed.key;
+}
+
+/** The keys that wait for each other if `key` is one of them. */
+function ringFrom(key: Key, world: World): Key[] | undefined {
+  const ring = [key];
+  for (let next = waitsFor(key, world); next !== undefined && ring.length < chainMax; next = waitsFor(next, world)) {
+    if (next === key) return ring;
+    if (ring.includes(next)) return undefined; // a ring further on; its members break it
+    ring.push(next);
+  }
+  return undefined;
+}
+
+/** The same member whichever of them asks. */
+function cheapestToHold(ring: readonly Key[], world: World): Key {
+  const cost = (key: Key): number => {
+    const row = world.object(key)!;
+    const owner = world.inode(row.ino!)!;
+    return world.isComplete(owner) ? -1 : row.sizeBytes ?? owner.sizeBytes;
+  };
+  return ring.reduce((best, key) => {
+    const difference = cost(key) - cost(best);
+    return difference < 0 || (difference === 0 && key < best) ? key : best;
+  });
+}
+
+function sourceOf(row: ObjectRow): CopySource {
+  return { key: row.key, etag: row.etag!, ...(row.versionId !== null && { versionId: row.versionId }) };
+}
+
+/** The key of the directory that `key` lies in; `''` for the root. */
+export function parentOf(key: Key): Key {
+  const end = key.endsWith('/') ? key.length - 2 : key.length - 1;
+  return key.slice(0, key.lastIndexOf('/', end) + 1);
+}
+
+export function nameOf(key: Key): string {
+  return key.slice(parentOf(key).length).replace(/\/$/, '');
+}

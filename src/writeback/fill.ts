@@ -1,0 +1,59 @@
+import { assert } from '../base/assert.js';
+import type { Inode } from '../meta/inode.js';
+import type { LocalFile, WritebackDeps } from './ports.js';
+import type { TreeWorld } from './world.js';
+
+/** Brings bytes here that are only in S3, because a changed file is uploaded whole, or because its only copy is in the way. */
+export class Filler {
+  constructor(private readonly deps: WritebackDeps, private readonly world: TreeWorld) {}
+
+  async fill(inode: Inode, signal: AbortSignal): Promise<void> {
+    const { db, tree, reader } = this.deps;
+    const file = this.localFile(inode);
+    if (!file.isComplete) {
+      await reader.fetchWhole({
+        file,
+        locate: () => {
+          const now = tree.inodes.get(inode.ino);
+          const holder = now && tree.objects.holding(now.ino, now.baseGen ?? now.gen)[0];
+          return holder ? { key: holder.key, etag: holder.etag!, ...(holder.versionId !== null && { versionId: holder.versionId }) } : null;
+        },
+      }, signal);
+    }
+    const now = tree.inodes.get(inode.ino);
+    if (now === undefined || now.baseGen === null || now.content !== file.id || !file.isComplete) return;
+    db.tx(() => {
+      const { baseGen } = now;
+      db.onRollback(() => (now.baseGen = baseGen));
+      now.baseGen = null;
+      tree.inodes.save(now);
+    });
+  }
+
+  /** The bytes are here, on stable storage, and stay: the object they came from may be overwritten (J4, J9). */
+  async hold(inode: Inode, signal: AbortSignal): Promise<void> {
+    const { db, contents } = this.deps;
+    if (inode.sizeBytes === 0 && inode.content === null) return this.world.hold(inode);
+    const file = this.localFile(inode);
+    db.tx(() => contents.setDirty(file.id, true)); // first: nothing may evict it on the way
+    await this.fill(inode, signal);
+    await contents.sync([file.id]);
+    const now = this.deps.tree.inodes.get(inode.ino);
+    if (now?.content === file.id && this.world.isComplete(now)) this.world.hold(now);
+  }
+
+  private localFile(inode: Inode): LocalFile {
+    const { db, tree, contents } = this.deps;
+    const known = inode.content === null ? undefined : contents.find(inode.content);
+    if (known) return known;
+    return db.tx(() => {
+      assert(!inode.unsealed, `inode ${inode.ino} was changed and has no content file`);
+      const file = contents.create(inode.sizeBytes);
+      const before = inode.content;
+      db.onRollback(() => (inode.content = before));
+      inode.content = file.id;
+      tree.inodes.save(inode);
+      return file;
+    });
+  }
+}

@@ -1,0 +1,184 @@
+import { Semaphore } from '../base/semaphore.js';
+import type { Attempt } from '../journal/attempts.js';
+import type { Inode } from '../meta/inode.js';
+import type { CopySource, ETag, Key, Part } from '../s3/object-store.js';
+import { StoreError } from '../s3/store-error.js';
+import type { Begun, Ledger } from './ledger.js';
+import type { WritebackDeps } from './ports.js';
+import type { Seal } from './seal.js';
+import type { ActionOf, Sender, Sent } from './upload.js';
+
+const MiB = 1024 * 1024;
+const partsMax = 10_000;
+/** Acknowledged parts are written down this often: a crash sends at most this much again, and the row is not rewritten for every part. */
+const partsPerRecord = 16;
+/** How far the server's clock may be off ours. */
+const clockSkewMs = 5 * 60_000;
+
+/** Objects sent, or copied inside S3, in parts. Nothing is visible before Complete, which carries the condition. */
+export class MultipartSender {
+  constructor(private readonly deps: WritebackDeps, private readonly ledger: Ledger, private readonly sender: Sender) {}
+
+  /** From the local file. The gen is checked before Complete (S4). */
+  async upload(key: Key, action: ActionOf<'multipart'>, signal: AbortSignal): Promise<Sent> {
+    const { inode } = action;
+    const seal = await this.sender.sealed(inode.ino);
+    if (seal === null) return 'moved';
+    try {
+      const earlier = this.resumable(key, inode, seal.gen, null);
+      const partSize = earlier?.partSizeBytes ?? partSizeFor(seal.sizeBytes, this.deps.config.partBytes);
+      const begun = await this.begin(key, action, { inode, gen: seal.gen, seal, partSize, hasNewContent: true, ...(earlier && { earlier }) }, signal);
+      if (begun === undefined) return 'moved';
+      const { path } = seal;
+      const send = (uploadId: string, number: number, start: number, end: number, partSignal: AbortSignal): Promise<Part> =>
+        this.deps.store.uploadPart(key, uploadId, number, { kind: 'file', path, start, end }, { signal: partSignal });
+      const parts = await this.parts(begun, seal.sizeBytes, partSize, send, () => this.mayGoOn(seal, inode.ino), signal);
+      if (parts === null || !(await seal.isIntact())) {
+        this.sender.cameInto(inode.ino);
+        await this.giveUp(begun, signal);
+        return 'moved';
+      }
+      this.sender.rests(inode.ino);
+      await this.complete(begun, parts, action.expected, seal.sizeBytes, signal);
+      this.deps.metrics.add('writeback.multipart_uploads');
+      this.deps.metrics.add('writeback.put_bytes', seal.sizeBytes);
+      return 'sent';
+    } finally {
+      await seal.release();
+    }
+  }
+
+  /** From another object, or from itself with other metadata; for objects above the size of one copy. */
+  async copy(key: Key, action: ActionOf<'copy'>, signal: AbortSignal): Promise<Sent> {
+    const { inode, source } = action;
+    const sizeBytes = inode.sizeBytes;
+    const earlier = this.resumable(key, inode, inode.gen, source);
+    const partSize = earlier?.partSizeBytes ?? partSizeFor(sizeBytes, this.deps.config.copyPartBytes);
+    const begun = await this.begin(key, action, { inode, gen: inode.gen, seal: null, partSize, hasNewContent: false, source, ...(earlier && { earlier }) }, signal);
+    if (begun === undefined) return 'moved';
+    const send = (uploadId: string, number: number, start: number, end: number, partSignal: AbortSignal): Promise<Part> =>
+      this.deps.store.uploadPartCopy(key, uploadId, number, source, start, end, { signal: partSignal });
+    const parts = await this.parts(begun, sizeBytes, partSize, send, () => true, signal);
+    await this.complete(begun, parts!, action.expected, sizeBytes, signal);
+    this.deps.metrics.add('writeback.copies');
+    return 'sent';
+  }
+
+  /** Aborts the upload of an attempt, or, if its id was never written down, those begun at its key since. */
+  async abortStrays({ key, uploadId, sentAtMs }: Attempt, signal: AbortSignal): Promise<void> {
+    if (uploadId !== null) return this.deps.store.abortUpload(key, uploadId, { signal });
+    for (const upload of await this.deps.store.listUploads(key, { signal })) {
+      if (upload.key === key && upload.initiatedMs >= sentAtMs - clockSkewMs) await this.deps.store.abortUpload(key, upload.uploadId, { signal });
+    }
+  }
+
+  private resumable(key: Key, inode: Inode, gen: number, source: CopySource | null): Attempt | undefined {
+    const attempt = this.deps.attempts.get(key);
+    const fits = attempt?.op === 'multipart' && attempt.uploadId !== null && attempt.ino === inode.ino && attempt.gen === gen
+      && attempt.sourceKey === (source?.key ?? null) && attempt.sourceEtag === (source?.etag ?? null);
+    return fits ? attempt : undefined;
+  }
+
+  private async begin(key: Key, action: ActionOf<'multipart'> | ActionOf<'copy'>,
+    plan: { inode: Inode; gen: number; seal: Seal | null; partSize: number; hasNewContent: boolean; source?: CopySource; earlier?: Attempt }, signal: AbortSignal): Promise<Begun | undefined> {
+    const { attempts, db, store, tree } = this.deps;
+    const { earlier } = plan;
+    const stray = earlier === undefined ? attempts.get(key)?.uploadId ?? null : null;
+    if (stray !== null) await store.abortUpload(key, stray, { signal });
+    const inode = tree.inodes.get(plan.inode.ino);
+    if (inode === undefined || (plan.seal === null && inode.gen !== plan.gen)) return undefined;
+    const made = { ino: inode.ino, gen: plan.gen, mgen: inode.mgen };
+    const begun = this.ledger.begin(key, action, 'multipart', made, { upload: earlier, partSizeBytes: plan.partSize, ...(plan.source && { source: plan.source }) },
+      (nonce) => this.sender.attributes(inode, key, nonce, plan.seal, plan.hasNewContent));
+    if (begun === undefined) return undefined;
+    await db.durable();
+    let parts: readonly Part[] = [];
+    let uploadId = begun.begun.attempt.uploadId;
+    if (uploadId !== null) {
+      const known = await store.listParts(key, uploadId, { signal });
+      if (known === null) uploadId = null; // aborted behind our back, by a lifecycle rule perhaps
+      else parts = known;
+    }
+    if (uploadId === null) {
+      // A resumed attempt brings its nonce but not its attributes; a new upload must carry the attempt's nonce all the same.
+      uploadId = await store.createUpload(key, begun.prepared, { signal });
+    }
+    const attempt: Attempt = { ...begun.begun.attempt, uploadId, parts };
+    db.tx(() => attempts.setParts(key, uploadId, parts));
+    return { ...begun.begun, attempt };
+  }
+
+  private mayGoOn(seal: Seal, ino: number): boolean {
+    return this.deps.tree.inodes.get(ino)?.gen === seal.gen || seal.path.startsWith(this.deps.config.scratchDir);
+  }
+
+  /** All parts, the acknowledged ones not again; null if `mayGoOn` said no. */
+  private async parts(begun: Begun, sizeBytes: number, partSize: number,
+    send: (uploadId: string, number: number, start: number, end: number, signal: AbortSignal) => Promise<Part>, mayGoOn: () => boolean, signal: AbortSignal): Promise<Part[] | null> {
+    const { key, parts: known } = begun.attempt;
+    const uploadId = begun.attempt.uploadId!;
+    const count = Math.ceil(sizeBytes / partSize);
+    const done = new Map<number, Part>();
+    for (const part of known) {
+      const expectedSize = part.number === count ? sizeBytes - (count - 1) * partSize : partSize;
+      if (part.number <= count && part.sizeBytes === expectedSize) done.set(part.number, part);
+    }
+    const failed = new AbortController();
+    const slots = new Semaphore(this.deps.config.partsInFlightMax);
+    const flights: Promise<void>[] = [];
+    let unrecorded = 0;
+    let isStopped = false;
+    try {
+      for (let number = 1; number <= count; number++) {
+        if (done.has(number)) continue;
+        const release = await slots.acquire();
+        isStopped ||= !mayGoOn();
+        if (isStopped || failed.signal.aborted) {
+          release();
+          break;
+        }
+        const start = (number - 1) * partSize;
+        flights.push(send(uploadId, number, start, Math.min(sizeBytes, start + partSize), AbortSignal.any([signal, failed.signal])).then((part) => {
+          done.set(number, part);
+          if (++unrecorded >= partsPerRecord) {
+            unrecorded = 0;
+            this.deps.db.tx(() => this.deps.attempts.setParts(key, uploadId, sorted(done)));
+          }
+        }, (error: unknown) => {
+          if (!failed.signal.aborted) failed.abort(error);
+        }).finally(release));
+      }
+      await Promise.all(flights);
+    } finally {
+      if (unrecorded > 0) this.deps.db.tx(() => this.deps.attempts.setParts(key, uploadId, sorted(done)));
+    }
+    if (failed.signal.aborted) throw failed.signal.reason;
+    return isStopped ? null : sorted(done);
+  }
+
+  private async complete(begun: Begun, parts: readonly Part[], expected: ETag | null, sizeBytes: number, signal: AbortSignal): Promise<void> {
+    const { key, uploadId } = begun.attempt;
+    const stored = await this.deps.store.completeUpload(key, uploadId!, parts, expected, { signal });
+    this.deps.db.tx(() => this.ledger.finish(begun, stored, sizeBytes));
+  }
+
+  /** The content changed on the way: nothing of it was visible, and nothing of it is wanted. */
+  private async giveUp(begun: Begun, signal: AbortSignal): Promise<void> {
+    try {
+      await this.deps.store.abortUpload(begun.attempt.key, begun.attempt.uploadId!, { signal });
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error; // the next attempt, or the next start, aborts the stray
+      return;
+    }
+    this.deps.db.tx(() => this.ledger.endAttempt(begun));
+  }
+}
+
+/** Fits 10,000 parts; whole mebibytes. */
+export function partSizeFor(sizeBytes: number, smallest: number): number {
+  return Math.max(smallest, Math.ceil(sizeBytes / partsMax / MiB) * MiB);
+}
+
+function sorted(parts: ReadonlyMap<number, Part>): Part[] {
+  return [...parts.values()].sort((a, b) => a.number - b.number);
+}

@@ -1,0 +1,107 @@
+/** What writeback needs of the cache, of prefetch and of the file system above: interfaces, because those rooms have other faces too. */
+import type { Clock } from '../base/clock.js';
+import type { Log } from '../base/log.js';
+import type { Metrics } from '../base/metrics.js';
+import type { Db } from '../db/db.js';
+import type { AttemptTable } from '../journal/attempts.js';
+import type { ConflictTable } from '../journal/conflicts.js';
+import type { Journal } from '../journal/journal.js';
+import type { Discovery } from '../meta/discovery.js';
+import type { Tree } from '../meta/tree.js';
+import type { ETag, Key, ObjectStore } from '../s3/object-store.js';
+import type { Limits } from './desired.js';
+
+export interface LocalFile {
+  readonly id: number;
+  readonly path: string;
+  readonly isComplete: boolean;
+}
+
+export interface LocalContents {
+  find(id: number): LocalFile | undefined;
+  /** In a transaction: a file as long as the object, all of it missing. */
+  create(sizeBytes: number): LocalFile;
+  /** In a transaction: dirty files are never evicted. */
+  setDirty(id: number, dirty: boolean): void;
+  /** In a transaction: unlinked once that is durable (J3). */
+  remove(id: number): void;
+  /** The bytes of these files are on stable storage when it resolves. */
+  sync(ids: readonly number[]): Promise<void>;
+}
+
+/** Where the missing bytes of a file are, asked anew for each request (O3). */
+export interface ByteSource {
+  readonly file: LocalFile;
+  locate(): { readonly key: Key; readonly etag: ETag; readonly versionId?: string } | null;
+}
+
+export interface ByteReader {
+  fetchWhole(source: ByteSource, signal: AbortSignal): Promise<unknown>;
+}
+
+export interface WritebackHooks {
+  /** Someone has it open for writing. */
+  isBusy(ino: number): boolean;
+  /** The name means something else now: the kernel must look it up again. */
+  nameChanged(parentIno: number, name: string): void;
+  /** The content under an inode number is another one. */
+  contentChanged(ino: number): void;
+  /** The inode lost its last name here; whoever has it open keeps it. */
+  orphaned?(ino: number): void;
+  /** Holds back writers of the inode until the answer is called; without it a copy is only made where nothing can come between. */
+  holdWrites?(ino: number): Promise<() => void>;
+}
+
+export interface WritebackConfig extends Limits {
+  /** Silence after the last change before a key is looked at (J11). */
+  readonly uploadDelayMs: number;
+  /** Keys worked on at the same time. */
+  readonly uploadsMax: number;
+  /** Smallest part of a multipart upload. */
+  readonly partBytes: number;
+  /** Parts of one upload in flight. */
+  readonly partsInFlightMax: number;
+  /** Largest part of a copy by parts; at most 5 GiB. */
+  readonly copyPartBytes: number;
+  /** Bytes of whole objects in memory, all uploads together. */
+  readonly memoryBytesMax: number;
+  /** Changes of nothing but metadata above this size wait 60 s for company (J11). */
+  readonly coalesceAboveBytes: number;
+  /** Where a frozen copy of a file that never rests is kept while it is uploaded; emptied at start. */
+  readonly scratchDir: string;
+}
+
+const MiB = 1024 * 1024;
+export const defaultWritebackConfig: Omit<WritebackConfig, 'scratchDir'> = {
+  uploadDelayMs: 1000,
+  uploadsMax: 8,
+  partBytes: 8 * MiB,
+  partsInFlightMax: 4,
+  copyPartBytes: 512 * MiB,
+  memoryBytesMax: 64 * MiB,
+  coalesceAboveBytes: 100 * MiB,
+  singlePutBytesMax: 16 * MiB,
+  copyBytesMax: 5 * 1024 * MiB,
+  metadataPutBytesMax: MiB,
+  holdBytesMax: 256 * MiB,
+};
+
+export interface WritebackDeps {
+  readonly db: Db;
+  readonly tree: Tree;
+  readonly journal: Journal;
+  readonly attempts: AttemptTable;
+  readonly conflicts: ConflictTable;
+  readonly contents: LocalContents;
+  readonly reader: ByteReader;
+  readonly discovery: Discovery;
+  readonly store: ObjectStore;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  /** In [0, 1). */
+  readonly random: () => number;
+  readonly hostname: string;
+  readonly config: WritebackConfig;
+  readonly hooks: WritebackHooks;
+}

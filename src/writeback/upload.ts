@@ -1,0 +1,184 @@
+import fs from 'node:fs';
+import { isRegular, isSymlink, type Inode } from '../meta/inode.js';
+import type { Key, Stored } from '../s3/object-store.js';
+import { StoreError, type StoreErrorKind } from '../s3/store-error.js';
+import { attributesOf, dropDigests, linkSaltOf } from './attributes.js';
+import { ByteBudget } from './byte-budget.js';
+import { scratchPrefix, type Action } from './desired.js';
+import type { Begun, Ledger } from './ledger.js';
+import { newStem } from './nonce.js';
+import type { WritebackDeps } from './ports.js';
+import type { Seal, Sealer } from './seal.js';
+
+/** `moved`: the file or the tree changed before anything was sent; derive again. */
+export type Sent = 'sent' | 'moved';
+type ActionOf<K extends Action['do']> = Extract<Action, { do: K }>;
+
+/** After so many reads that a writer came into, a file is frozen first (S3). */
+export const sealTriesMax = 3;
+
+const empty = new Uint8Array(0);
+
+/** Requests that carry a whole object, or none: PUT, COPY, DELETE. Each is recorded and durable before it leaves (J2, J3). */
+export class Sender {
+  private readonly budget: ByteBudget;
+  private readonly linkSalt: string;
+  /** ino -> reads in a row that a writer came into. */
+  private readonly restless = new Map<number, number>();
+
+  constructor(private readonly deps: WritebackDeps, private readonly ledger: Ledger, private readonly sealer: Sealer) {
+    this.budget = new ByteBudget(deps.config.memoryBytesMax);
+    this.linkSalt = linkSaltOf(deps.db, () => newStem(deps.random));
+  }
+
+  async put(key: Key, action: ActionOf<'put'> | ActionOf<'marker'>, signal: AbortSignal): Promise<Sent> {
+    const { inode } = action;
+    if (!isRegular(inode)) return this.putBytes(key, action, isSymlink(inode) ? inode.target ?? empty : empty, null, signal);
+    if (inode.content === null) return inode.sizeBytes === 0 ? this.putBytes(key, action, empty, null, signal) : 'moved';
+    const release = await this.budget.acquire(inode.sizeBytes);
+    try {
+      const seal = await this.sealed(inode.ino);
+      if (seal === null) return 'moved';
+      try {
+        const bytes = await readWhole(seal.path, seal.sizeBytes);
+        if (bytes === null || !(await seal.isIntact())) {
+          this.cameInto(inode.ino);
+          return 'moved';
+        }
+        this.restless.delete(inode.ino);
+        return await this.putBytes(key, action, bytes, seal, signal);
+      } finally {
+        await seal.release();
+      }
+    } finally {
+      release();
+    }
+  }
+
+  /** A seal to upload from; frozen if the file does not rest. */
+  sealed(ino: number): Promise<Seal | null> {
+    return (this.restless.get(ino) ?? 0) >= sealTriesMax ? this.sealer.freeze(ino) : this.sealer.seal(ino);
+  }
+
+  cameInto(ino: number): void {
+    this.deps.metrics.add('writeback.torn_reads');
+    if (this.restless.size > 10_000) this.restless.clear(); // counts only spare a few tries
+    this.restless.set(ino, (this.restless.get(ino) ?? 0) + 1);
+  }
+
+  rests(ino: number): void { this.restless.delete(ino); }
+
+  attributes(inode: Inode, key: Key, nonce: string, seal: Seal | null, hasNewContent: boolean): ReturnType<typeof attributesOf> {
+    if (hasNewContent && dropDigests(inode)) this.deps.tree.inodes.save(inode);
+    return attributesOf(inode, key, nonce, this.linkSalt, seal?.mtime ?? inode.mtime);
+  }
+
+  private async putBytes(key: Key, action: ActionOf<'put'> | ActionOf<'marker'>, bytes: Uint8Array, seal: Seal | null, signal: AbortSignal): Promise<Sent> {
+    const inode = this.deps.tree.inodes.get(action.inode.ino); // as it is now: awaits lie behind us
+    if (inode === undefined) return 'moved';
+    const gen = seal?.gen ?? inode.gen;
+    const begun = this.ledger.begin(key, action, 'put', { ino: inode.ino, gen, mgen: inode.mgen }, {},
+      (nonce) => this.attributes(inode, key, nonce, seal, action.do === 'put' && !action.metadataOnly));
+    if (begun === undefined) return 'moved';
+    await this.deps.db.durable();
+    const stored = await this.call(begun.begun, () => this.deps.store.put(key, { kind: 'bytes', bytes }, begun.prepared, action.expected, { signal }));
+    this.finish(begun.begun, stored, bytes.length);
+    this.deps.metrics.add('writeback.puts');
+    this.deps.metrics.add('writeback.put_bytes', bytes.length);
+    return 'sent';
+  }
+
+  async copy(key: Key, action: ActionOf<'copy'>, signal: AbortSignal): Promise<Sent> {
+    const { source } = action;
+    const inode = this.deps.tree.inodes.get(action.inode.ino);
+    // Content changed since: the source no longer holds what is wanted, and `begin` would say so too.
+    if (inode === undefined || inode.gen !== action.inode.gen) return 'moved';
+    const begun = this.ledger.begin(key, action, 'copy', inode, { source }, (nonce) => this.attributes(inode, key, nonce, null, false));
+    if (begun === undefined) return 'moved';
+    await this.deps.db.durable();
+    const stored = await this.call(begun.begun, () => this.deps.store.copy(source, key, begun.prepared, action.expected, { signal }));
+    this.finish(begun.begun, stored, inode.sizeBytes);
+    this.deps.metrics.add('writeback.copies');
+    return 'sent';
+  }
+
+  async delete(key: Key, action: ActionOf<'delete'>, signal: AbortSignal): Promise<Sent> {
+    const begun = this.ledger.begin(key, action, 'delete', null, {}, () => undefined);
+    if (begun === undefined) return 'moved';
+    await this.deps.db.durable(); // the new name's object, too, is on record now (J4)
+    await this.call(begun.begun, () => this.deps.store.delete(key, action.etag, { signal }));
+    this.deps.db.tx(() => this.ledger.finishDelete(begun.begun));
+    this.deps.metrics.add('writeback.deletes');
+    return 'sent';
+  }
+
+  /**
+   * Copies what lies under `key` aside, so that `key` can be overwritten. The scratch object is found by what it holds, and
+   * deleted like anything the tree does not want, once nobody needs it.
+   */
+  async stash(key: Key, action: ActionOf<'stash'>, claim: (key: Key) => () => void, signal: AbortSignal): Promise<Sent> {
+    const { row } = action;
+    const owner = this.deps.tree.inodes.mustGet(row.ino!);
+    const scratch = scratchPrefix + newStem(this.deps.random);
+    const release = claim(scratch);
+    try {
+      const source = { key, etag: row.etag!, ...(row.versionId !== null && { versionId: row.versionId }) };
+      this.deps.db.tx(() => this.deps.journal.mark(scratch, this.deps.config.uploadDelayMs));
+      const begun = this.ledger.begin(scratch, action, 'copy', { ino: row.ino!, gen: row.gen!, mgen: row.mgen! }, { source, actionKey: key },
+        (nonce) => this.attributes(owner, scratch, nonce, null, false));
+      if (begun === undefined) return 'moved';
+      await this.deps.db.durable();
+      const stored = await this.call(begun.begun, () => this.deps.store.copy(source, scratch, begun.prepared, null, { signal }));
+      this.finish(begun.begun, stored, row.sizeBytes ?? owner.sizeBytes);
+      this.deps.metrics.add('writeback.stashes');
+      return 'sent';
+    } finally {
+      release();
+    }
+  }
+
+  /** The request itself. If it certainly was not executed its attempt ends here; any other failure leaves the question to a HEAD (J5). */
+  private async call<T>(begun: Begun, request: () => Promise<T>): Promise<T> {
+    try {
+      return await request();
+    } catch (error) {
+      if (error instanceof StoreError && isRefusal(error.kind)) this.deps.db.tx(() => this.ledger.endAttempt(begun));
+      throw error;
+    }
+  }
+
+  private finish(begun: Begun, stored: Stored, sizeBytes: number): void {
+    this.deps.db.tx(() => this.ledger.finish(begun, stored, sizeBytes));
+  }
+}
+
+/** The server said no before it did anything. */
+export function isRefusal(kind: StoreErrorKind): boolean {
+  switch (kind) {
+    case 'throttled': case 'access-denied': case 'bad-credentials': case 'wrong-region': case 'clock-skew': case 'archived': case 'locked':
+    case 'too-large': case 'invalid': case 'no-such-bucket': case 'local-io':
+      return true;
+    case 'not-found': case 'no-such-upload': case 'precondition-failed': case 'conflict': case 'unavailable': case 'aborted':
+      return false;
+    default: kind satisfies never; throw new Error(`unmapped ${String(kind)}`);
+  }
+}
+
+/** All of a file, in libuv's pool; null if it is not as long as it should be. */
+async function readWhole(path: string, sizeBytes: number): Promise<Buffer | null> {
+  const handle = await fs.promises.open(path, 'r');
+  try {
+    const bytes = Buffer.allocUnsafe(sizeBytes);
+    let at = 0;
+    while (at < sizeBytes) {
+      const { bytesRead } = await handle.read(bytes, at, sizeBytes - at, at);
+      if (bytesRead === 0) return null;
+      at += bytesRead;
+    }
+    return (await handle.stat()).size === sizeBytes ? bytes : null;
+  } finally {
+    await handle.close();
+  }
+}
+
+export type { ActionOf };

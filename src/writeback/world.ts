@@ -1,0 +1,75 @@
+import { isRegular, type Inode } from '../meta/inode.js';
+import type { ObjectRow } from '../meta/object-table.js';
+import type { Key } from '../s3/object-store.js';
+import { scratchPrefix, type Limits, type World } from './desired.js';
+import type { WritebackDeps } from './ports.js';
+
+/** The tables as `desired` sees them. */
+export class TreeWorld implements World {
+  readonly limits: Limits;
+  /** ino -> generation whose bytes were synced for the sake of an overwrite. In memory: after a crash it is simply done again. */
+  private readonly held = new Map<number, number>();
+
+  constructor(private readonly deps: Pick<WritebackDeps, 'tree' | 'journal' | 'attempts' | 'contents' | 'config'>) {
+    this.limits = deps.config;
+  }
+
+  wants(key: Key): Inode | undefined {
+    return key.startsWith(scratchPrefix) ? undefined : this.deps.tree.resolve(key)?.inode;
+  }
+
+  object(key: Key): ObjectRow | undefined { return this.deps.tree.objects.get(key); }
+  holding(ino: number, gen: number): ObjectRow[] { return this.deps.tree.objects.holding(ino, gen); }
+  inode(ino: number): Inode | undefined { return this.deps.tree.inodes.get(ino); }
+  keysOf(inode: Inode): Key[] { return this.deps.tree.keysOf(inode); }
+  isParked(key: Key): boolean { return (this.deps.journal.get(key)?.parked ?? null) !== null; }
+
+  isComplete(inode: Inode): boolean {
+    if (!isRegular(inode)) return true;
+    if (inode.content === null) return inode.sizeBytes === 0;
+    return this.deps.contents.find(inode.content)?.isComplete ?? false;
+  }
+
+  isHeld(ino: number): boolean {
+    const gen = this.held.get(ino);
+    if (gen === undefined) return false;
+    const inode = this.inode(ino);
+    return inode !== undefined && inode.gen >= gen && this.isComplete(inode);
+  }
+
+  hold(inode: Inode): void { this.held.set(inode.ino, inode.gen); }
+  letGo(ino: number): void { this.held.delete(ino); }
+
+  sending(key: Key): boolean {
+    const attempt = this.deps.attempts.get(key);
+    if (attempt === undefined) return false;
+    if (attempt.outcome !== 'tombstone') return true;
+    // A delete whose answer was lost may still take this very version away (J6).
+    return attempt.op === 'delete' && attempt.expected !== null && attempt.expected === this.object(key)?.etag;
+  }
+
+  deleteBelow(prefix: Key): Key | undefined {
+    const { journal } = this.deps;
+    for (const walk of journal.walks()) if (prefix.startsWith(walk.oldPrefix) || walk.oldPrefix.startsWith(prefix)) return walk.oldPrefix;
+    let after: Key | undefined;
+    for (;;) {
+      const keys: Key[] = journal.under(prefix, 200, after);
+      for (const key of keys) {
+        const row = this.object(key);
+        if (row !== undefined && row.etag !== null && row.ino !== null && this.wants(key) === undefined) return key;
+      }
+      after = keys.at(-1);
+      if (keys.length < 200) return undefined;
+    }
+  }
+
+  /** S3 holds exactly this content under every name, so nothing here is needed for S3's sake. */
+  isUploaded(inode: Inode): boolean {
+    if (inode.unsealed) return false;
+    const names = this.keysOf(inode);
+    return names.length > 0 && names.every((key) => {
+      const row = this.object(key);
+      return row !== undefined && row.etag !== null && row.ino === inode.ino && row.gen === inode.gen;
+    });
+  }
+}
