@@ -41,6 +41,7 @@ export class Stage {
   }
 
   client(): S3Client {
+    process.env['AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED'] = 'true'; // advice for developers, not for who watches a demo
     return new S3Client({ endpoint: this.endpoint, region: 'us-east-1', forcePathStyle: true, credentials, maxAttempts: 3 });
   }
 
