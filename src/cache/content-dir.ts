@@ -1,0 +1,27 @@
+/** Where content files lie: `content/<id mod 256, two hex digits>/<id>`. The 256 directories are made as they are needed. */
+import fs from 'node:fs';
+import { join } from 'node:path';
+import { syncDirectorySync } from '../db/state-dir.js';
+
+export const shardCount = 256;
+/** Stands for the directory that holds the shards, where shards are counted. */
+export const rootShard = -1;
+
+export class ContentDir {
+  private readonly root: string;
+  constructor(dir: string) {
+    this.root = join(dir, 'content');
+    if (fs.existsSync(this.root)) return;
+    fs.mkdirSync(this.root, { mode: 0o700 });
+    syncDirectorySync(dir);
+  }
+
+  shardOf(id: number): number { return id % shardCount; }
+  shardPath(shard: number): string { return shard === rootShard ? this.root : `${this.root}/${shard.toString(16).padStart(2, '0')}`; }
+  path(id: number): string { return `${this.shardPath(this.shardOf(id))}/${id}`; }
+
+  /** Makes the directory for this file's name; false if it was there. Its own name is not durable yet. */
+  makeShard(id: number): boolean {
+    return fs.mkdirSync(this.shardPath(this.shardOf(id)), { recursive: true, mode: 0o700 }) !== undefined;
+  }
+}

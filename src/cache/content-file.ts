@@ -1,0 +1,246 @@
+/**
+ * One content file: as long as the file it stands for, sparse where bytes are still only in S3. `missing` says which those are.
+ *
+ * Invariants
+ *  1. st_size is the logical size, also while the kernel writes the file itself (passthrough, K8).
+ *  2. `stored` (the presence in the database) is never smaller than `missing`: after a crash a byte may be fetched again, but one written
+ *     here is never taken from S3. So a write whose range is still in `stored` stores before it returns, whether or not `missing`
+ *     had it; presence gained by a GET is stored later, after the data was synced.
+ *  3. Ranges of `missing` end at or before the size.
+ *
+ * Everything here is synchronous but `sync()`; the caller has made sure nobody fetches into a range it writes.
+ */
+import fs from 'node:fs';
+import { AssertionError, assert } from '../base/assert.js';
+import type { Db } from '../db/db.js';
+import type { Disk } from '../base/disk.js';
+import { lseek } from '../base/libc.js';
+import { RangeSet, type Range } from '../base/range-set.js';
+import type { FdCache } from './fd-cache.js';
+
+export type ReadonlyRangeSet = Pick<RangeSet, 'isEmpty' | 'count' | 'sizeBytes' | 'covers' | 'intersects' | 'intersection' | 'clone' | 'encode' | typeof Symbol.iterator>;
+
+/** Linux fallocate(2) modes and lseek(2) whences. */
+const Mode = { KEEP_SIZE: 1, PUNCH_HOLE: 2, COLLAPSE_RANGE: 8, ZERO_RANGE: 16, INSERT_RANGE: 32 } as const;
+const SEEK_DATA = 3;
+const SEEK_HOLE = 4;
+
+/** What a content file needs of its store. */
+export interface ContentHost {
+  readonly db: Db;
+  readonly disk: Disk;
+  readonly fds: FdCache;
+  storeMissing(id: number, missing: Buffer): void;
+  /** The file takes about this much more of the disk. */
+  grew(id: number, bytes: number): void;
+  /** Bytes were written that no sync has covered yet. */
+  wrote(file: ContentFile): void;
+  /** Presence was gained that is not stored yet. */
+  landed(file: ContentFile): void;
+  syncFile(file: ContentFile): Promise<void>;
+}
+
+export class ContentFile {
+  /** Row and file are gone or going; the descriptor may still serve who holds it. */
+  removed = false;
+  /** Counts changes of the bytes. */
+  version = 0;
+  /** Counts what makes presence snapshots taken earlier useless. */
+  private epoch = 0;
+  /** As far as known here; the kernel may have made it longer (passthrough). For estimates only. */
+  private knownSize: number;
+
+  constructor(
+    private readonly host: ContentHost,
+    readonly id: number,
+    readonly path: string,
+    private missingSet: RangeSet,
+    sizeBytes: number,
+  ) {
+    this.knownSize = sizeBytes;
+    this.stored = missingSet.clone();
+    // After a crash between a truncation and its commit (K11: file effects come first).
+    this.clip(sizeBytes);
+  }
+
+  private stored: RangeSet;
+
+  get sizeBytes(): number {
+    return (this.knownSize = fs.fstatSync(this.host.fds.get(this, false)).size);
+  }
+
+  get missing(): ReadonlyRangeSet { return this.missingSet; }
+  get isComplete(): boolean { return this.missingSet.isEmpty; }
+  /** Presence in memory is ahead of the database. */
+  get hasUnstoredPresence(): boolean { return this.stored.sizeBytes !== this.missingSet.sizeBytes; }
+
+  /** Fills `into` from `offset`; short only at the end of the file. */
+  read(into: Uint8Array, offset: number): number {
+    const fd = this.host.fds.get(this, false);
+    let done = 0;
+    while (done < into.length) {
+      const count = this.host.disk.pread('content.read', fd, into, done, into.length - done, offset + done);
+      if (count === 0) break;
+      done += count;
+    }
+    return done;
+  }
+
+  /** Writes all of `data`. If it throws, a first part of it may have been written and counts as such: look at `sizeBytes`. */
+  write(data: Uint8Array, offset: number): void {
+    const fd = this.host.fds.get(this, true);
+    let done = 0;
+    try {
+      while (done < data.length) done += this.host.disk.pwrite('content.write', fd, data, done, data.length - done, offset + done);
+    } finally {
+      if (done > 0) this.becamePresent(offset, offset + done);
+    }
+  }
+
+  truncate(sizeBytes: number): void {
+    this.host.disk.truncate('content.truncate', this.host.fds.get(this, true), sizeBytes);
+    this.knownSize = sizeBytes;
+    this.clip(sizeBytes);
+    this.changed();
+  }
+
+  /** fallocate(2). Punched and zeroed ranges become present; collapse and insert need a complete file. */
+  fallocate(mode: number, offset: number, length: number): void {
+    const moves = (mode & (Mode.COLLAPSE_RANGE | Mode.INSERT_RANGE)) !== 0;
+    assert(!moves || this.isComplete, 'collapse and insert move bytes that are not here yet');
+    this.host.disk.fallocate('content.fallocate', this.host.fds.get(this, true), mode, offset, length);
+    const size = this.sizeBytes;
+    if (mode & (Mode.PUNCH_HOLE | Mode.ZERO_RANGE)) this.drop(offset, offset + length);
+    if (!(mode & Mode.PUNCH_HOLE) && !moves) this.host.grew(this.id, length);
+    this.clip(size);
+    this.changed();
+  }
+
+  /** lseek(2) with SEEK_DATA or SEEK_HOLE; missing bytes count as data. Throws ENXIO as lseek does. */
+  seek(offset: number, whence: number): number {
+    const fd = this.host.fds.get(this, false);
+    const size = this.sizeBytes;
+    if (this.missingSet.isEmpty || offset >= size) return lseek(fd, offset, whence);
+    if (whence === SEEK_DATA) {
+      const missing = this.missingSet.intersection(offset, size)[0];
+      if (!missing) return lseek(fd, offset, whence);
+      if (missing.start === offset) return offset;
+      try {
+        return Math.min(missing.start, lseek(fd, offset, SEEK_DATA));
+      } catch {
+        return missing.start; // ENXIO: no data on disk behind offset
+      }
+    }
+    assert(whence === SEEK_HOLE, `whence ${whence} is the caller's business`);
+    let at = offset;
+    while (at < size) {
+      const missing = this.missingSet.intersection(at, size)[0];
+      if (missing?.start === at) {
+        at = missing.end;
+        continue;
+      }
+      const hole = lseek(fd, at, SEEK_HOLE);
+      if (!missing || hole < missing.start) return hole;
+      at = missing.start;
+    }
+    return size;
+  }
+
+  /** A GET landed in [start, end): readable at once; stored once the data is synced. */
+  markPresent(start: number, end: number): void {
+    if (!this.missingSet.intersects(start, end)) return;
+    this.host.grew(this.id, lengthOf(this.missingSet.intersection(start, end)));
+    this.missingSet.remove(start, end);
+    this.host.landed(this);
+  }
+
+  /** The parts of [start, end) are not worth keeping, or are damaged: they will be fetched again. Not durable until the commit is. */
+  markMissing(start: number, end: number): void {
+    this.epoch++;
+    const before = this.stored.clone();
+    this.missingSet.add(start, end);
+    this.stored = this.missingSet.clone();
+    this.store(before);
+  }
+
+  /** Data (and, for a new file, its name) on stable storage, and its presence stored. The commit is not durable by this: `db.durable()`. */
+  sync(): Promise<void> {
+    return this.host.syncFile(this);
+  }
+
+  allocatedBytes(): number {
+    return fs.fstatSync(this.host.fds.get(this, false)).blocks * 512;
+  }
+
+  /** Gives back a descriptor open for writing, so that a lease can prove there is no writer (S2). */
+  closeWriter(): void {
+    this.host.fds.closeWriter(this);
+  }
+
+  /** What a sync that starts now will make storable. */
+  presenceSnapshot(): { readonly missing: RangeSet; readonly epoch: number } {
+    return { missing: this.missingSet.clone(), epoch: this.epoch };
+  }
+
+  /** Stores the presence of a snapshot whose data has been synced. */
+  storePresence(snapshot: { readonly missing: RangeSet; readonly epoch: number }): void {
+    if (this.removed || snapshot.epoch !== this.epoch) return;
+    const before = this.stored;
+    const after = new RangeSet();
+    // `stored` may have shrunk meanwhile, by writes: what is missing needs both.
+    for (const range of before) for (const part of snapshot.missing.intersection(range.start, range.end)) after.add(part.start, part.end);
+    if (after.sizeBytes === before.sizeBytes) return;
+    this.stored = after;
+    this.store(before);
+  }
+
+  private becamePresent(start: number, end: number): void {
+    const gap = lengthOf(this.missingSet.intersection(start, end));
+    const growth = Math.max(0, end - Math.max(this.knownSize, start));
+    if (gap + growth > 0) this.host.grew(this.id, gap + growth);
+    this.knownSize = Math.max(this.knownSize, end);
+    this.drop(start, end);
+    this.changed();
+  }
+
+  private drop(start: number, end: number): void {
+    this.missingSet.remove(start, end);
+    if (!this.stored.intersects(start, end)) return;
+    const before = this.stored.clone();
+    this.stored.remove(start, end);
+    this.store(before);
+  }
+
+  private clip(sizeBytes: number): void {
+    this.drop(sizeBytes, Number.MAX_SAFE_INTEGER);
+  }
+
+  private store(before: RangeSet): void {
+    if (this.removed) return;
+    try {
+      this.host.storeMissing(this.id, this.stored.encode());
+    } catch (error) {
+      this.stored = before;
+      throw error;
+    }
+    this.host.db.onRollback(() => (this.stored = before));
+  }
+
+  private changed(): void {
+    this.version++;
+    this.host.wrote(this);
+  }
+}
+
+function lengthOf(ranges: readonly Range[]): number {
+  return ranges.reduce((sum, range) => sum + range.end - range.start, 0);
+}
+
+/** The recorded `missing` of a row; a damaged one is a bug or a damaged database, and then nothing may be served. */
+export function decodeMissing(id: number, blob: Uint8Array): RangeSet {
+  try {
+    return RangeSet.decode(blob);
+  } catch (cause) {
+    throw new AssertionError(`presence of content ${id} cannot be decoded`, { cause });
+  }
+}

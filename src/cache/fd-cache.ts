@@ -1,0 +1,92 @@
+/**
+ * Descriptors of content files: opened at first use, a bounded number kept, least recently used closed first. A descriptor
+ * that is pinned (a sync runs on it in libuv's pool) closes once it is let go.
+ *
+ * S2: a descriptor open for writing spoils the lease that proves a file quiescent, so reading opens read-only, and
+ * `closeWriter` gives the writing one back.
+ */
+import fs from 'node:fs';
+import type { Disk } from '../base/disk.js';
+
+export interface FdOwner {
+  readonly path: string;
+}
+
+class Descriptor {
+  pins = 0;
+  doomed = false;
+  constructor(readonly fd: number, readonly writable: boolean) {}
+}
+
+export class FdCache {
+  /** In order of use, oldest first. */
+  private readonly open = new Map<FdOwner, Descriptor>();
+  private latest: FdOwner | undefined;
+  constructor(private readonly disk: Disk, private readonly max: number) {}
+
+  get size(): number { return this.open.size; }
+
+  get(owner: FdOwner, forWriting: boolean): number {
+    return this.descriptor(owner, forWriting).fd;
+  }
+
+  /** Adopts a descriptor just opened for reading and writing. */
+  adopt(owner: FdOwner, fd: number): void {
+    this.insert(owner, new Descriptor(fd, true));
+  }
+
+  pin(owner: FdOwner): { readonly fd: number; readonly unpin: () => void } {
+    const descriptor = this.descriptor(owner, false);
+    descriptor.pins++;
+    return {
+      fd: descriptor.fd,
+      unpin: () => {
+        descriptor.pins--;
+        if (descriptor.doomed && descriptor.pins === 0) this.disk.close(descriptor.fd);
+      },
+    };
+  }
+
+  closeWriter(owner: FdOwner): void {
+    if (this.open.get(owner)?.writable) this.drop(owner);
+  }
+
+  drop(owner: FdOwner): void {
+    const descriptor = this.open.get(owner);
+    if (!descriptor) return;
+    this.open.delete(owner);
+    if (this.latest === owner) this.latest = undefined;
+    this.dispose(descriptor);
+  }
+
+  close(): void {
+    for (const owner of [...this.open.keys()]) this.drop(owner);
+  }
+
+  private descriptor(owner: FdOwner, forWriting: boolean): Descriptor {
+    const known = this.open.get(owner);
+    if (known && (known.writable || !forWriting)) {
+      if (this.latest !== owner) {
+        this.open.delete(owner);
+        this.open.set(owner, known);
+        this.latest = owner;
+      }
+      return known;
+    }
+    const descriptor = new Descriptor(this.disk.open('content.open', owner.path, forWriting ? fs.constants.O_RDWR : fs.constants.O_RDONLY), forWriting);
+    if (known) this.drop(owner);
+    this.insert(owner, descriptor);
+    return descriptor;
+  }
+
+  private insert(owner: FdOwner, descriptor: Descriptor): void {
+    this.open.set(owner, descriptor);
+    this.latest = owner;
+    while (this.open.size > this.max) this.drop(this.open.keys().next().value!);
+  }
+
+  private dispose(descriptor: Descriptor): void {
+    descriptor.doomed = true;
+    if (descriptor.pins === 0) this.disk.close(descriptor.fd);
+  }
+}

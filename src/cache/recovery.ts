@@ -1,0 +1,102 @@
+/**
+ * What a start has to find out about the content directory, off the start path: a million files are loaded and looked at in
+ * small steps between which the event loop runs.
+ */
+import fs from 'node:fs';
+import type { Disk } from '../base/disk.js';
+import { errorCode } from '../base/errno.js';
+import { ContentDir, shardCount } from './content-dir.js';
+import type { ContentRows } from './content-rows.js';
+import { Flag, type EvictionIndex } from './eviction-index.js';
+
+export interface RecoveryReport {
+  /** Files without a row, removed: creations and removals a crash cut in two. */
+  readonly orphans: number;
+  readonly orphanBytes: number;
+  /** Ids of rows that hold data S3 lacks and have no file. */
+  readonly lost: readonly number[];
+  /** Clean rows without a file, removed. */
+  readonly vanished: number;
+  readonly files: number;
+}
+
+const loadBatch = 1000;
+const statsAtOnce = 32;
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** Reads all rows into the index, oldest first; rows it knows already are left alone. Tells of each dirty one. */
+export async function loadIndex(rows: ContentRows, index: EvictionIndex, dirty: (id: number) => void, signal: AbortSignal): Promise<void> {
+  for (let last = 0; ; ) {
+    await turn();
+    if (signal.aborted) return;
+    const batch = rows.after(last, loadBatch);
+    for (const row of batch) {
+      if (row.dirty === 1) dirty(row.id);
+      if (!index.has(row.id)) index.add(row.id, { bytes: row.allocated, hits: row.hits, queue: row.queue === 1 ? 1 : 0, usedAtMs: row.used_at, dirty: row.dirty === 1, pinned: row.pinned === 1 });
+    }
+    if (batch.length < loadBatch) return;
+    last = batch.at(-1)!.id;
+  }
+}
+
+export interface ScanOptions {
+  readonly rows: ContentRows;
+  readonly index: EvictionIndex;
+  readonly files: ContentDir;
+  readonly disk: Disk;
+  /** Files from here on were made by this run and are no business of recovery. */
+  readonly firstId: number;
+  readonly signal: AbortSignal;
+  /** The row is gone and the file waits for its unlink (J3): not an orphan. */
+  readonly isLeaving: (id: number) => boolean;
+  readonly counted: (id: number) => void;
+  readonly vanished: (ids: readonly number[]) => void;
+}
+
+export async function scanFiles(options: ScanOptions): Promise<RecoveryReport> {
+  const { rows, index, files, firstId } = options;
+  const report = { orphans: 0, orphanBytes: 0, lost: [] as number[], vanished: 0, files: 0 };
+  for (let shard = 0; shard < shardCount; shard++) {
+    const dir = files.shardPath(shard);
+    const names = await fs.promises.readdir(dir).catch((error: unknown) => {
+      if (errorCode(error) === 'ENOENT') return [];
+      throw error;
+    });
+    const ids = names.map(Number).filter((id) => Number.isSafeInteger(id) && id > 0 && id < firstId && files.shardOf(id) === shard);
+    for (let at = 0; at < ids.length; at += statsAtOnce) {
+      if (options.signal.aborted) return report;
+      await Promise.all(ids.slice(at, at + statsAtOnce).map(async (id) => {
+        const stat = await fs.promises.stat(files.path(id)).catch(() => undefined);
+        if (!stat || options.isLeaving(id)) return;
+        report.files++;
+        if (index.has(id)) {
+          index.see(id);
+          if (index.bytesOf(id) !== stat.blocks * 512) {
+            index.setBytes(id, stat.blocks * 512);
+            options.counted(id);
+          }
+          return;
+        }
+        if (rows.exists(id)) return;
+        await options.disk.unlink('content.orphan', files.path(id)).catch((error: unknown) => {
+          if (errorCode(error) !== 'ENOENT') throw error;
+        });
+        report.orphans++;
+        report.orphanBytes += stat.blocks * 512;
+      }));
+    }
+  }
+  const vanished: number[] = [];
+  for (const id of index.unseen(firstId)) {
+    if (options.isLeaving(id) || fs.existsSync(files.path(id))) continue;
+    if (index.isSet(id, Flag.dirty)) report.lost.push(id);
+    else vanished.push(id);
+  }
+  for (let at = 0; at < vanished.length; at += loadBatch) {
+    options.vanished(vanished.slice(at, at + loadBatch));
+    await turn();
+  }
+  report.vanished = vanished.length;
+  return report;
+}
