@@ -1,0 +1,66 @@
+import { expect, test } from 'vitest';
+import { fullCapabilities, probeCapabilities, type Capabilities } from './capabilities.js';
+import { ConditionalStore } from './conditional-store.js';
+import { FaultyStore } from './faulty-store.js';
+import { MemoryObjectStore } from './memory-object-store.js';
+
+const attributes = { metadata: {} };
+const body = (text: string): { kind: 'bytes'; bytes: Buffer } => ({ kind: 'bytes', bytes: Buffer.from(text) });
+const kindOf = (call: Promise<unknown>): Promise<string> => call.then(() => 'success', (error: unknown) => (error as { kind: string }).kind);
+const flags = ['putIfNoneMatch', 'putIfMatch', 'deleteIfMatch', 'copySourceIfMatch', 'copyIfNoneMatch', 'copyIfMatch', 'completeIfNoneMatch', 'completeIfMatch'] as const;
+const none: Partial<Capabilities> = Object.fromEntries(flags.map((flag) => [flag, false]));
+
+test('the probe finds everything on a server like AWS, and leaves nothing', async () => {
+  const store = new MemoryObjectStore();
+  expect(await probeCapabilities(store)).toEqual({ ...fullCapabilities, versioning: false });
+  expect(store.snapshot().size).toBe(0);
+  expect(store.openUploads).toBe(0);
+});
+
+test.each(flags)('the probe notices that %s is ignored, and only that', async (flag) => {
+  const store = new MemoryObjectStore({ capabilities: { [flag]: false } });
+  expect(await probeCapabilities(store)).toEqual({ ...fullCapabilities, [flag]: false, versioning: false });
+  expect(store.snapshot().size).toBe(0);
+  expect(store.openUploads).toBe(0);
+});
+
+test('the probe calls a bucket we may not write read-only', async () => {
+  const store = new FaultyStore(new MemoryObjectStore()).script('put', { fault: 'fail', kind: 'access-denied' }, Infinity);
+  expect(await probeCapabilities(store)).toMatchObject({ readOnly: true, putIfMatch: false });
+});
+
+test('a probe that fails half-way leaves nothing', async () => {
+  const memory = new MemoryObjectStore();
+  expect(await kindOf(probeCapabilities(new FaultyStore(memory).script('completeUpload', { fault: 'fail' })))).toBe('unavailable');
+  expect(memory.snapshot().size).toBe(0);
+  expect(memory.openUploads).toBe(0);
+});
+
+test('emulated conditions refuse what the server would have taken (O2)', async () => {
+  const memory = new MemoryObjectStore({ capabilities: none });
+  const store = new ConditionalStore(memory, await probeCapabilities(memory));
+  expect(store.protection).toBe('detected, not prevented');
+  const { etag } = await store.put('a', body('1'), attributes, null);
+  const stranger = await memory.put('a', body('stranger'), attributes, 'any');
+  for (const call of [
+    store.put('a', body('2'), attributes, null), store.put('a', body('2'), attributes, etag), store.delete('a', etag), store.copy({ key: 'a', etag }, 'b', attributes, null),
+    store.copy({ key: 'a', etag: stranger.etag }, 'a', attributes, null), store.copy({ key: 'a', etag: stranger.etag }, 'a', attributes, etag),
+    store.completeUpload('a', await store.createUpload('a', attributes), [], null), store.completeUpload('a', await store.createUpload('a', attributes), [], etag),
+    store.uploadPartCopy('a', await store.createUpload('a', attributes), 1, { key: 'a', etag }, 0, 1),
+  ]) expect(await kindOf(call)).toBe('precondition-failed');
+  expect(memory.snapshot().get('a')!.bytes.toString()).toBe('stranger');
+  await store.put('a', body('3'), attributes, stranger.etag);
+  await store.delete('a', (await memory.head('a'))!.etag);
+  await store.delete('a', stranger.etag); // gone is success
+  expect(memory.snapshot().size).toBe(0);
+});
+
+test('conditions the server honours cost no extra request', async () => {
+  const memory = new MemoryObjectStore();
+  const store = new ConditionalStore(memory, fullCapabilities);
+  expect(store.protection).toBe('prevented');
+  const { etag } = await store.put('a', body('1'), attributes, null);
+  await store.copy({ key: 'a', etag }, 'b', attributes, null);
+  await store.delete('a', etag);
+  expect(memory.calls.get('head')).toBeUndefined();
+});
