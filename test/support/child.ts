@@ -144,3 +144,8 @@ export async function until<T>(what: string, check: () => Promise<T> | T, timeou
 export function delay(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms));
 }
+
+/** Arguments of `spawn` for a child that gets a signal when this process dies, however it dies. */
+export function dyingWithUs(signal: 'KILL' | 'TERM', command: readonly string[]): [string, string[]] {
+  return hasProgram('setpriv') ? ['setpriv', ['--pdeathsig', signal, ...command]] : [command[0]!, command.slice(1)];
+}

@@ -9,7 +9,7 @@ import path from 'node:path';
 import { ControlClient } from '../../src/control/client.js';
 import type { Status, Stats } from '../../src/control/api.js';
 import { controlSocketPath } from '../../src/daemon/mountpoint.js';
-import { delay, isAlive, kill9, run, until, type RunOptions, type RunResult } from './child.js';
+import { delay, dyingWithUs, isAlive, kill9, run, until, type RunOptions, type RunResult } from './child.js';
 import type { TestBucket } from './s3.js';
 
 export const program = new URL('../../bin/hearthfs.js', import.meta.url).pathname;
@@ -47,10 +47,10 @@ export class TestMount {
     const logFile = path.join(directory, `mount${number}.log`);
     const log = openSync(logFile, 'a');
     const { bucket } = options;
-    const child = spawn(process.execPath, [
-      program, 'mount', bucket.url, mountpoint, '--endpoint', options.endpoint ?? bucket.s3.endpoint, '--path-style', '--cache-dir', cacheDir, '--cache-size', '8GiB', '--min-free', '1%',
+    const child = spawn(...dyingWithUs('TERM', [
+      process.execPath, program, 'mount', bucket.url, mountpoint, '--endpoint', options.endpoint ?? bucket.s3.endpoint, '--path-style', '--cache-dir', cacheDir, '--cache-size', '8GiB', '--min-free', '1%',
       '--foreground', ...(options.args ?? []),
-    ], { env: { ...process.env, ...bucket.s3.environment, ...options.env }, stdio: ['ignore', log, log], cwd: '/' });
+    ]), { env: { ...process.env, ...bucket.s3.environment, ...options.env }, stdio: ['ignore', log, log], cwd: '/' });
     closeSync(log);
     const client = new ControlClient(controlSocketPath(mountpoint), mountpoint, { connectTimeoutMs: 0 });
     const mount = new TestMount(mountpoint, cacheDir, bucket, child, logFile, client);

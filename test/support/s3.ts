@@ -9,7 +9,7 @@ import {
   ListObjectsV2Command, PutObjectCommand, S3Client, type HeadObjectCommandOutput, type PutObjectCommandInput, type _Object,
 } from '@aws-sdk/client-s3';
 import { compiledEntry } from '../../src/base/entry-url.js';
-import { until } from './child.js';
+import { dyingWithUs, until } from './child.js';
 
 export interface Credentials { readonly accessKeyId: string; readonly secretAccessKey: string }
 
@@ -135,7 +135,7 @@ export async function inParallel<T>(limit: number, items: readonly T[], work: (i
 async function startEmbedded(): Promise<{ endpoint: string; credentials: Credentials; child: ChildProcess }> {
   const credentials = { accessKeyId: 'embedded-key', secretAccessKey: 'embedded-secret' };
   const entry = compiledEntry(import.meta.url, '../s3-server/main.js');
-  const child = spawn(process.execPath, [entry.pathname, '--access-key', credentials.accessKeyId, '--secret-key', credentials.secretAccessKey, '--region', process.env['AWS_REGION'] ?? 'us-east-1'], {
+  const child = spawn(...dyingWithUs('KILL', [process.execPath, entry.pathname, '--access-key', credentials.accessKeyId, '--secret-key', credentials.secretAccessKey, '--region', process.env['AWS_REGION'] ?? 'us-east-1']), {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   let said = '';
