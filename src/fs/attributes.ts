@@ -9,6 +9,7 @@ import type { Inodes } from './inodes.js';
 import type { RemoteNames } from './remote-names.js';
 import type { Replay } from './replay.js';
 
+const fileSizeBytesMax = 5 * 2 ** 40; // the largest S3 object
 const exclusiveValidMs = 3_600_000;
 const setuid = 0o4000;
 const setgid = 0o2000;
@@ -59,31 +60,34 @@ export class Attributes {
     if (this.replay.find(ctx)) return this.reply(this.inodes.mustGet(ino));
     const before = this.inodes.mustGet(ino);
     if (this.remote.needsAttributes(before)) await this.remote.completeAttributes([before], ctx.signal);
+    if (change.sizeBytes !== undefined) await this.truncate(ino, change.sizeBytes);
     const inode = this.inodes.mustGet(ino);
-    if (change.sizeBytes !== undefined) await this.truncate(inode, change.sizeBytes);
     this.deps.db.tx(() => {
       this.apply(inode, change);
       if (isDirectory(inode) && inode.nlink > 0) this.inodes.ensureMarker(inode);
       this.contents.metadataChanged(inode);
+      this.deps.tree.inodes.settle(inode); // times set here must not be those of the content file after a crash
       this.replay.record(ctx, 'setattr', { ino });
     });
-    this.syncFileTimes(inode);
     return this.reply(inode);
   }
 
-  /** Sets the length; content that falls away is gone, growth reads as zeros. */
-  async truncate(inode: Inode, sizeBytes: number): Promise<void> {
-    if (isDirectory(inode)) throw new FsError(Errno.EISDIR);
-    if (!isRegular(inode)) throw new FsError(Errno.EINVAL);
-    if (sizeBytes > 5 * 2 ** 40) throw new FsError(Errno.EFBIG, `Cannot extend inode ${inode.ino} to ${sizeBytes} bytes: an S3 object holds at most 5 TiB`);
-    const file = this.contents.file(inode);
-    if (sizeBytes !== inode.sizeBytes) {
+  /** Sets the length; content that falls away is gone, growth reads as zeros. The caller settles the inode. */
+  async truncate(ino: number, sizeBytes: number): Promise<void> {
+    const checked = (): Inode => {
+      const inode = this.inodes.mustGet(ino);
+      if (isDirectory(inode)) throw new FsError(Errno.EISDIR);
+      if (!isRegular(inode)) throw new FsError(Errno.EINVAL);
+      return inode;
+    };
+    if (sizeBytes > fileSizeBytesMax) throw new FsError(Errno.EFBIG, `Cannot extend inode ${ino} to ${sizeBytes} bytes: an S3 object holds at most 5 TiB`);
+    if (sizeBytes === checked().sizeBytes) return this.contents.contentChanged(checked(), sizeBytes);
+    await this.contents.atRest(checked, (inode, file) => {
       this.contents.beginChange(inode, file);
-      if (sizeBytes < inode.sizeBytes) await this.deps.reader.cancel(file.id);
       file.truncate(sizeBytes);
-      if (file.isComplete && inode.baseGen !== null) inode.baseGen = null;
-    }
-    this.contents.contentChanged(inode, sizeBytes);
+      if (file.isComplete) inode.baseGen = null;
+      this.contents.contentChanged(inode, sizeBytes);
+    });
   }
 
   private apply(inode: Inode, change: SetAttr): void {
@@ -96,11 +100,6 @@ export class Attributes {
     if (change.atime !== undefined) inode.atime = timeOr(change.atime, now);
     if (change.mtime !== undefined) inode.mtime = timeOr(change.mtime, now);
     inode.ctime = now;
-  }
-
-  /** After a crash an unsealed inode takes its times from the content file where that is newer than the row: keep them in step. */
-  private syncFileTimes(inode: Inode): void {
-    if (inode.unsealed) this.deps.db.tx(() => this.deps.tree.inodes.settle(inode));
   }
 }
 

@@ -59,11 +59,11 @@ export class Directories {
   }
 
   private add(sink: DirentSink, directory: Inode, dentry: Dentry): boolean {
-    const inode = this.deps.tree.inodes.get(dentry.ino);
     const now = this.deps.tree.dentries.get(directory.ino, dentry.name);
-    if (!inode || now?.id !== dentry.id) return true; // removed while we waited
+    if (now?.id !== dentry.id) return true; // removed while we waited
+    const inode = this.deps.tree.inodes.mustGet(now.ino); // or means something else by now
     const incomplete = this.remote.needsAttributes(inode);
-    const entry = sink.plus && !incomplete ? this.attributes.entry(inode, this.remote.checkedAt(directory, dentry, inode)) : undefined;
+    const entry = sink.plus && !incomplete ? this.attributes.entry(inode, this.remote.checkedAt(directory, now, inode)) : undefined;
     // An object that has not been asked for its attributes may be a symlink: say "unknown", not "file"
     return sink.add(dentry.name, inode.ino, incomplete && (inode.mode & 0o170000) !== 0o040000 ? 0 : inode.mode, dentry.id + idOffset, entry);
   }

@@ -2,7 +2,7 @@ import { isRegular, type Inode } from '../meta/inode.js';
 import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
 import type { FsDeps } from './deps.js';
-import { waitFor } from './remote-names.js';
+import { waitFor } from './wait-for.js';
 
 /**
  * From *accepted* to *journaled*: settle what only memory knows, sync content files, then the WAL, in that order (D1), so that the WAL never

@@ -58,6 +58,19 @@ export class FileContents {
     };
   }
 
+  /**
+   * Acts on the inode's content file once nothing is being fetched into it: bytes that land after a truncation would make the file
+   * longer again. `act` runs in the same stretch as the last look.
+   */
+  async atRest<T>(inode: () => Inode, act: (inode: Inode, file: ContentFile) => T): Promise<T> {
+    for (;;) {
+      const now = inode();
+      const file = this.file(now);
+      if (!this.deps.reader.inFlight(file.id, 0, Number.MAX_SAFE_INTEGER)) return act(now, file);
+      await this.deps.reader.cancel(file.id);
+    }
+  }
+
   missing(file: ContentFile): RangeSet {
     return file.missing as RangeSet;
   }

@@ -9,7 +9,7 @@ import type { FileContents } from './file-content.js';
 import type { Inodes } from './inodes.js';
 import type { OpenFiles } from './open-files.js';
 import type { OpenReplies } from './open-replies.js';
-import { waitFor } from './remote-names.js';
+import { waitFor } from './wait-for.js';
 import type { Replay } from './replay.js';
 
 const fileSizeBytesMax = 5 * 2 ** 40; // the largest S3 object
@@ -70,17 +70,22 @@ export class FileData {
     const busy = file.isComplete ? undefined : this.deps.reader.inFlight(file.id, offset, end);
     const room = this.deps.contents.reserve(data.length, undefined);
     if (!busy && !(room instanceof Promise)) return this.writeNow(inode, file, offset, data, killSuidGid);
-    const copy = Buffer.from(data); // borrowed only until we return
-    return (async () => {
-      try {
-        await waitFor(ctx.signal, Promise.resolve(room));
-        for (let fetching = busy; fetching; fetching = this.deps.reader.inFlight(file.id, offset, end)) await waitFor(ctx.signal, fetching.catch(() => undefined));
-      } catch (error) {
-        throw toFsError(error);
-      }
-      const now = this.regular(ino);
-      return this.writeNow(now, this.contents.file(now), offset, copy, killSuidGid);
-    })();
+    return this.writeLater(ctx, ino, offset, Buffer.from(data), killSuidGid, room); // borrowed only until we return
+  }
+
+  private async writeLater(ctx: RequestContext, ino: number, offset: number, data: Buffer, killSuidGid: boolean, room: MaybePromise<void>): Promise<number> {
+    try {
+      await waitFor(ctx.signal, Promise.resolve(room));
+    } catch (error) {
+      throw toFsError(error);
+    }
+    for (;;) {
+      const inode = this.regular(ino);
+      const file = this.contents.file(inode);
+      const fetching = file.isComplete ? undefined : this.deps.reader.inFlight(file.id, offset, offset + data.length);
+      if (!fetching) return this.writeNow(inode, file, offset, data, killSuidGid);
+      await waitFor(ctx.signal, fetching.then(() => undefined, () => undefined));
+    }
   }
 
   private writeNow(inode: Inode, file: ContentFile, offset: number, data: Buffer, killSuidGid: boolean): number {
@@ -89,7 +94,13 @@ export class FileData {
       this.inodes.dropPrivileges(inode);
       this.deps.tree.inodes.save(inode);
     });
-    file.write(data, offset);
+    try {
+      file.write(data, offset);
+    } catch (error) {
+      // A full disk: the first part may be there, and the inode is as long as its content file, always
+      this.contents.contentChanged(inode, Math.max(inode.sizeBytes, file.sizeBytes));
+      throw error;
+    }
     this.contents.contentChanged(inode, Math.max(inode.sizeBytes, offset + data.length));
     return data.length;
   }
@@ -99,21 +110,29 @@ export class FileData {
     const inode = this.regular(ino);
     const known = FallocateMode.KEEP_SIZE | FallocateMode.PUNCH_HOLE | FallocateMode.ZERO_RANGE | FallocateMode.COLLAPSE_RANGE | FallocateMode.INSERT_RANGE;
     if (mode & ~known) throw new FsError(Errno.EOPNOTSUPP);
-    if (offset + length > fileSizeBytesMax) throw new FsError(Errno.EFBIG);
-    const moves = (mode & (FallocateMode.COLLAPSE_RANGE | FallocateMode.INSERT_RANGE)) !== 0;
+    const grows = (mode & FallocateMode.INSERT_RANGE) !== 0;
+    if ((grows ? inode.sizeBytes : offset) + length > fileSizeBytesMax) throw new FsError(Errno.EFBIG);
+    const moves = grows || (mode & FallocateMode.COLLAPSE_RANGE) !== 0;
     const file = this.contents.file(inode);
-    if (moves && !file.isComplete) await this.deps.reader.fetchWhole(this.contents.source(inode, file), ctx.signal).catch((error: unknown) => { throw toFsError(error); });
-    if (!(mode & FallocateMode.PUNCH_HOLE)) await this.reserve(length, ctx.signal);
-    await this.deps.reader.cancel(file.id);
-    const now = this.regular(ino);
-    if (now.content !== file.id) throw new FsError(Errno.ESTALE);
-    this.contents.beginChange(now, file);
-    file.fallocate(mode, offset, length);
-    this.contents.contentChanged(now, file.sizeBytes);
-    this.deps.db.tx(() => {
-      this.deps.tree.inodes.settle(now);
-      this.replay.record(ctx, 'fallocate', {});
-    });
+    const release = this.deps.contents.acquire(file); // not evicted while we wait
+    try {
+      if (moves && !file.isComplete) await this.deps.reader.fetchWhole(this.contents.source(inode, file), ctx.signal);
+      if (!(mode & FallocateMode.PUNCH_HOLE)) await waitFor(ctx.signal, Promise.resolve(this.deps.contents.reserve(length, ctx.signal)));
+      await this.contents.atRest(() => this.regular(ino), (now, content) => {
+        if (moves && !content.isComplete) throw new FsError(Errno.ESTALE, `the content of inode ${ino} was replaced`);
+        this.contents.beginChange(now, content);
+        content.fallocate(mode, offset, length);
+        this.contents.contentChanged(now, content.sizeBytes);
+        this.deps.db.tx(() => {
+          this.deps.tree.inodes.settle(now);
+          this.replay.record(ctx, 'fallocate', {});
+        });
+      });
+    } catch (error) {
+      throw toFsError(error);
+    } finally {
+      release();
+    }
   }
 
   lseek(ino: number, offset: number, whence: number): number {
@@ -130,16 +149,21 @@ export class FileData {
     const replayed = this.replay.find(ctx);
     if (replayed?.count !== undefined) return replayed.count;
     const source = this.regular(ino);
+    this.regular(outIno);
     const count = Math.max(0, Math.min(length, source.sizeBytes - offset));
     if (outOffset + count > fileSizeBytesMax) throw new FsError(Errno.EFBIG);
     const buffer = Buffer.allocUnsafe(Math.min(copyChunkBytes, Math.max(count, 1)));
     let done = 0;
-    while (done < count) {
-      const part = buffer.subarray(0, Math.min(buffer.length, count - done));
-      const got = await this.read(ctx, ino, 0, offset + done, part);
-      if (got === 0) break;
-      await this.write(ctx, outIno, 0, outOffset + done, part.subarray(0, got), false);
-      done += got;
+    try {
+      while (done < count) {
+        const part = buffer.subarray(0, Math.min(buffer.length, count - done));
+        const got = await this.read(ctx, ino, 0, offset + done, part);
+        if (got === 0) break;
+        await this.write(ctx, outIno, 0, outOffset + done, part.subarray(0, got), false);
+        done += got;
+      }
+    } catch (error) {
+      if (done === 0) throw error; // else a short copy; the next call meets the error again
     }
     this.deps.db.tx(() => this.replay.record(ctx, 'copy_file_range', { count: done }));
     return done;
@@ -158,14 +182,6 @@ export class FileData {
     const inode = this.inodes.mustGet(ino);
     if (!isRegular(inode)) throw new FsError(isDirectory(inode) ? Errno.EISDIR : Errno.EINVAL);
     return inode;
-  }
-
-  private async reserve(bytes: number, signal: AbortSignal): Promise<void> {
-    try {
-      await waitFor(signal, Promise.resolve(this.deps.contents.reserve(bytes, signal)));
-    } catch (error) {
-      throw toFsError(error);
-    }
   }
 
   /** After something replaced the content of an open inode. */

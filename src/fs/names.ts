@@ -1,11 +1,13 @@
 import { Errno } from '../base/errno.js';
 import { nameBytesMax, nameToBytes } from '../base/file-name.js';
 import { FsError } from '../base/fs-error.js';
-import { type Entry, type MaybePromise, type OpenReply, type RequestContext } from '../fuse/ops.js';
+import { OpenFlag, type Entry, type MaybePromise, type OpenReply, type RequestContext } from '../fuse/ops.js';
 import type { Dentry } from '../meta/dentry-table.js';
-import { FileType, isDirectory, type Inode } from '../meta/inode.js';
+import { FileType, isDirectory, isRegular, type Inode } from '../meta/inode.js';
+import { scratchPrefix } from '../writeback/desired.js';
 import type { Attributes } from './attributes.js';
 import type { FsDeps } from './deps.js';
+import { toFsError } from './errno-map.js';
 import type { FileContents } from './file-content.js';
 import type { Inodes } from './inodes.js';
 import type { OpenReplies } from './open-replies.js';
@@ -14,6 +16,8 @@ import type { Replay } from './replay.js';
 
 const keyBytesMax = 1024;
 const linkMax = 65_000;
+/** What a new file takes of the disk at once. */
+const newFileBytes = 4096;
 
 /** Operations on names, renames apart: lookup and everything that makes or removes one. */
 export class Names {
@@ -49,18 +53,23 @@ export class Names {
     );
   }
 
+  /** CREATE of a name that is there already is an open of it; what turned up there meanwhile may be no file at all. */
+  private async openFound(ctx: RequestContext, dentry: Dentry, flags: number): Promise<Entry & OpenReply> {
+    if (flags & OpenFlag.EXCL) throw new FsError(Errno.EEXIST);
+    const inode = this.deps.tree.inodes.mustGet(dentry.ino);
+    if (isDirectory(inode)) throw new FsError(Errno.EISDIR);
+    if (!isRegular(inode)) throw new FsError(Errno.ESTALE, `inode ${inode.ino} is no regular file`); // the kernel walks the path again
+    const opened = await this.opens.open(ctx, inode.ino, flags, false);
+    return { ...this.attributes.entry(this.inodes.mustGet(inode.ino), undefined), ...opened };
+  }
+
   async create(ctx: RequestContext, parent: number, name: string, flags: number, mode: number): Promise<Entry & OpenReply> {
     const replayed = this.replay.find(ctx);
     if (replayed?.ino !== undefined) return this.createReply(this.inodes.mustGet(replayed.ino), flags);
-    const { directory, dentry } = await this.freeOrFound(ctx, parent, name);
-    if (dentry) {
-      if (flags & 0o200) throw new FsError(Errno.EEXIST);
-      const inode = this.deps.tree.inodes.mustGet(dentry.ino);
-      if (isDirectory(inode)) throw new FsError(Errno.EISDIR);
-      const opened = await this.opens.open(ctx, inode.ino, flags, false);
-      return { ...this.attributes.entry(this.inodes.mustGet(inode.ino), undefined), ...opened };
-    }
-    await this.deps.contents.reserve(4096, ctx.signal);
+    await this.reserveFile(ctx);
+    await this.find(ctx, parent, name);
+    const { directory, dentry } = this.current(parent, name);
+    if (dentry) return this.openFound(ctx, dentry, flags);
     const inode = this.deps.db.tx(() => {
       const created = this.inodes.create(ctx, directory, FileType.REG | (mode & 0o7777), { unsealed: true });
       created.content = this.deps.contents.create(0, 'none').id;
@@ -77,9 +86,10 @@ export class Names {
     return { ...this.attributes.entry(inode, undefined), ...this.opens.opened(inode, flags) };
   }
 
-  tmpfile(ctx: RequestContext, parent: number, flags: number, mode: number): Entry & OpenReply {
+  async tmpfile(ctx: RequestContext, parent: number, flags: number, mode: number): Promise<Entry & OpenReply> {
     const replayed = this.replay.find(ctx);
     if (replayed?.ino !== undefined) return this.createReply(this.inodes.mustGet(replayed.ino), flags);
+    await this.reserveFile(ctx);
     const directory = this.inodes.liveDirectory(parent);
     const inode = this.deps.db.tx(() => {
       const created = this.inodes.create(ctx, directory, FileType.REG | (mode & 0o7777), { unsealed: true, nlink: 0, opens: 1 });
@@ -110,7 +120,8 @@ export class Names {
   private async make(ctx: RequestContext, opcode: string, parent: number, name: string, mode: number, fields: Partial<Inode> = {}): Promise<Entry> {
     const replayed = this.replay.find(ctx);
     if (replayed?.ino !== undefined) return this.attributes.entry(this.inodes.mustGet(replayed.ino), undefined);
-    const { directory, dentry } = await this.freeOrFound(ctx, parent, name);
+    await this.find(ctx, parent, name);
+    const { directory, dentry } = this.current(parent, name);
     if (dentry) throw new FsError(Errno.EEXIST);
     const inode = this.deps.db.tx(() => {
       const created = this.inodes.create(ctx, directory, mode, fields);
@@ -123,10 +134,11 @@ export class Names {
 
   async link(ctx: RequestContext, ino: number, newParent: number, newName: string): Promise<Entry> {
     if (this.replay.find(ctx)) return this.attributes.entry(this.inodes.mustGet(ino), undefined);
-    const { directory, dentry } = await this.freeOrFound(ctx, newParent, newName);
-    if (dentry) throw new FsError(Errno.EEXIST);
     const before = this.inodes.mustGet(ino);
     if (this.remote.needsAttributes(before)) await this.remote.completeAttributes([before], ctx.signal);
+    await this.find(ctx, newParent, newName);
+    const { directory, dentry } = this.current(newParent, newName);
+    if (dentry) throw new FsError(Errno.EEXIST);
     const inode = this.inodes.mustGet(ino);
     if (isDirectory(inode)) throw new FsError(Errno.EPERM);
     if (inode.nlink >= linkMax) throw new FsError(Errno.EMLINK);
@@ -143,7 +155,8 @@ export class Names {
 
   async unlink(ctx: RequestContext, parent: number, name: string): Promise<void> {
     if (this.replay.find(ctx)) return;
-    const { directory, inode } = await this.existing(ctx, parent, name);
+    await this.findExisting(ctx, parent, name);
+    const { directory, inode } = this.currentExisting(parent, name);
     if (isDirectory(inode)) throw new FsError(Errno.EISDIR);
     this.deps.db.tx(() => {
       this.inodes.removeName(directory, name, inode);
@@ -153,8 +166,11 @@ export class Names {
 
   async rmdir(ctx: RequestContext, parent: number, name: string): Promise<void> {
     if (this.replay.find(ctx)) return;
-    const { directory, inode } = await this.existing(ctx, parent, name);
-    await this.mustBeEmptyDirectory(inode, ctx.signal);
+    await this.findExisting(ctx, parent, name);
+    await this.mustBeEmptyDirectory(this.currentExisting(parent, name).inode, ctx.signal);
+    const { directory, inode } = this.currentExisting(parent, name);
+    if (!isDirectory(inode)) throw new FsError(Errno.ENOTDIR);
+    if (!inode.complete || !this.deps.tree.dentries.isEmpty(inode.ino)) throw new FsError(Errno.ENOTEMPTY);
     this.deps.db.tx(() => {
       this.inodes.removeName(directory, name, inode);
       this.replay.record(ctx, 'rmdir', {});
@@ -169,33 +185,42 @@ export class Names {
     if (!this.deps.tree.dentries.isEmpty(inode.ino)) throw new FsError(Errno.ENOTEMPTY);
   }
 
-  /** The directory and what it has under the name, looked up as of now: after this nothing may be awaited before acting. */
-  async freeOrFound(ctx: RequestContext, parent: number, name: string): Promise<{ directory: Inode; dentry: Dentry | undefined }> {
+  /** Makes what `name` means known. The caller looks at it afterwards with `current`, in the same stretch in which it acts: an await lets others in. */
+  async find(ctx: RequestContext, parent: number, name: string): Promise<void> {
     checkName(name);
-    let dentry = this.remote.find(this.inodes.liveDirectory(parent), name, () => ctx.signal);
-    if (dentry instanceof Promise) dentry = await dentry;
-    const directory = this.inodes.liveDirectory(parent);
     const prefix = this.deps.tree.directoryKey(parent) ?? '';
+    if (prefix === '' && name.startsWith(scratchPrefix)) throw new FsError(Errno.EPERM, `Names that start with ${scratchPrefix} are hearthfs's own`);
     if (Buffer.byteLength(prefix) + Buffer.byteLength(name) + 1 > keyBytesMax) throw new FsError(Errno.ENAMETOOLONG, `The path is longer than the ${keyBytesMax} bytes of an S3 key`);
-    return { directory, dentry };
+    await this.remote.find(this.inodes.liveDirectory(parent), name, () => ctx.signal);
   }
 
-  async existing(ctx: RequestContext, parent: number, name: string): Promise<{ directory: Inode; dentry: Dentry; inode: Inode }> {
-    const { directory, dentry } = await this.freeOrFound(ctx, parent, name);
+  /** The directory, which may get and lose names, and what it has under the name. */
+  current(parent: number, name: string): { directory: Inode; dentry: Dentry | undefined } {
+    return { directory: this.inodes.liveDirectory(parent), dentry: this.deps.tree.dentries.get(parent, name) };
+  }
+
+  /** Like `find`, and completes the attributes of what is there: its type may be another than a listing shows. */
+  async findExisting(ctx: RequestContext, parent: number, name: string): Promise<void> {
+    await this.find(ctx, parent, name);
+    const { inode } = this.currentExisting(parent, name);
+    if (this.remote.needsAttributes(inode) && !this.deps.health.isOffline) await this.remote.completeAttributes([inode], ctx.signal);
+  }
+
+  currentExisting(parent: number, name: string): { directory: Inode; dentry: Dentry; inode: Inode } {
+    const { directory, dentry } = this.current(parent, name);
     if (!dentry) throw new FsError(Errno.ENOENT);
-    let inode = this.deps.tree.inodes.mustGet(dentry.ino);
-    if (this.remote.needsAttributes(inode) && !this.deps.health.isOffline) {
-      await this.remote.completeAttributes([inode], ctx.signal);
-      const now = this.deps.tree.dentries.get(parent, name);
-      if (!now) throw new FsError(Errno.ENOENT);
-      inode = this.deps.tree.inodes.mustGet(now.ino);
-      return { directory: this.inodes.liveDirectory(parent), dentry: now, inode };
+    return { directory, dentry, inode: this.deps.tree.inodes.mustGet(dentry.ino) };
+  }
+
+  private async reserveFile(ctx: RequestContext): Promise<void> {
+    try {
+      await this.deps.contents.reserve(newFileBytes, ctx.signal);
+    } catch (error) {
+      throw toFsError(error);
     }
-    return { directory, dentry, inode };
   }
 }
 
 export function checkName(name: string): void {
   if (name.length > nameBytesMax / 4 && nameToBytes(name).length > nameBytesMax) throw new FsError(Errno.ENAMETOOLONG);
 }
-

@@ -27,16 +27,17 @@ export class OpenReplies {
     if (isDirectory(before)) throw new FsError(Errno.EISDIR);
     if (!isRegular(before)) throw new FsError(Errno.ENXIO); // fifos and devices are the kernel's own
     if (this.remote.needsAttributes(before)) await this.remote.completeAttributes([before], ctx.signal);
-    const inode = this.inodes.mustGet(ino);
     if (flags & OpenFlag.TRUNC && !this.replay.find(ctx)) {
-      await this.attributes().truncate(inode, 0);
+      await this.attributes().truncate(ino, 0);
+      const inode = this.inodes.mustGet(ino);
       this.deps.db.tx(() => {
         if (killSuidGid) this.inodes.dropPrivileges(inode);
+        this.contents.metadataChanged(inode); // an empty file stays the same content, but its mtime is new
         this.deps.tree.inodes.settle(inode);
         this.replay.record(ctx, 'open', { ino });
       });
     }
-    return this.opened(inode, flags);
+    return this.opened(this.inodes.mustGet(ino), flags);
   }
 
   /** The handle, and the read-ahead of a small file: it is fetched whole at open. */

@@ -4,26 +4,28 @@ import { FileType, isDirectory, isRegular, isSymlink, type Inode } from '../meta
 import { decodeAttributes } from '../s3/metadata-codec.js';
 import type { Key, ObjectHead } from '../s3/object-store.js';
 import { StoreError } from '../s3/store-error.js';
+import type { ActiveListing, ActiveListings } from './active-listings.js';
 import type { FsDeps } from './deps.js';
 import { toFsError } from './errno-map.js';
-import type { FileContents } from './file-content.js';
-import type { OpenFiles } from './open-files.js';
-import { waitFor } from './remote-names.js';
+import type { RemoteChanges } from './remote-changes.js';
+import { waitFor } from './wait-for.js';
 
 const symlinkBytesMax = 4096;
+/** An object younger than this at its HEAD may be replaced within the same second, without LastModified showing it (O1). */
+const settledMs = 2000;
 
 /** Completes what a listing leaves out: a HEAD per object for mode, owner, times, xattrs; the body of a symlink. Cached until the object changes (O1). */
 export class RemoteAttributes {
   private readonly flights = new SingleFlight<number, void>();
   private readonly parallel = new Semaphore(64);
 
-  constructor(private readonly deps: FsDeps, private readonly contents: FileContents, private readonly open: OpenFiles) {}
+  constructor(private readonly deps: FsDeps, private readonly changes: RemoteChanges, private readonly listings: ActiveListings) {}
 
   needed(inode: Inode): boolean {
     return !inode.attrsComplete && this.deps.config.attributes === 'full';
   }
 
-  /** HEADs in parallel, each at most once at a time. */
+  /** HEADs in parallel, each at most once at a time. Afterwards a name may mean another inode, or nothing: look again. */
   async complete(inodes: readonly Inode[], signal?: AbortSignal): Promise<void> {
     const wanted = inodes.filter((inode) => this.needed(inode));
     if (wanted.length === 0) return;
@@ -42,63 +44,78 @@ export class RemoteAttributes {
   }
 
   private async completeOne(ino: number): Promise<void> {
-    const { store, tree, db, metrics, config } = this.deps;
+    const { store, tree, metrics, config } = this.deps;
     const inode = tree.inodes.get(ino);
     if (!inode || !this.needed(inode)) return;
     const key = tree.keysOf(inode)[0];
     if (key === undefined || key === '' || this.deps.journal.has(key)) return; // ours: what we have is what counts
-    metrics.add('fs.attribute_heads');
-    const head = await store.head(key, { deadlineMs: config.deadlineMs });
-    if (head) {
-      await this.applyHead(key, head);
-      return;
+    const asked = this.listings.start();
+    try {
+      metrics.add('fs.attribute_heads');
+      const head = await store.head(key, { deadlineMs: config.deadlineMs });
+      if (head) await this.applyHead(key, head, asked);
+      else this.applyAbsent(ino, key, asked);
+    } finally {
+      asked.end();
     }
-    const now = tree.inodes.get(ino);
-    if (!now || tree.keysOf(now)[0] !== key || this.deps.journal.has(key)) return;
-    if (!isDirectory(now)) throw new StoreError('not-found', `${key} is gone from S3`);
-    db.tx(() => { // implied by what lies below it; no marker
-      now.attrsComplete = true;
-      tree.inodes.save(now);
-    });
   }
 
   /** The HEAD of a key says what the tree should show under it. */
-  async applyHead(key: Key, head: ObjectHead): Promise<void> {
-    const { tree, db, discovery, journal } = this.deps;
-    const current = (): Inode | undefined => (journal.has(key) ? undefined : tree.resolve(key)?.inode);
-    const inode = current();
-    if (!inode) return;
-    const row = tree.objects.get(key);
-    if (row?.etag !== undefined && row.etag !== head.etag && !isDirectory(inode)) {
-      db.tx(() => {
-        if (this.open.openCount(inode.ino) > 0) {
-          const { dentry } = tree.resolve(key)!;
-          discovery.supersede(dentry!, head, this.deps.clock.now());
-          inode.nlink--;
-          tree.inodes.save(inode);
-          this.deps.kernel.nameChanged(dentry!.parent, dentry!.name);
-        } else {
-          this.contents.drop(inode);
-          discovery.refresh(inode, head);
-        }
-      });
-    }
+  async applyHead(key: Key, head: ObjectHead, asked: ActiveListing): Promise<void> {
+    const { tree, db, store, config } = this.deps;
+    if (!this.adopt(key, head, asked)) return;
     const attributes = decodeAttributes(head);
-    const type = attributes.mode === undefined ? 0 : attributes.mode & FileType.MASK;
     let target: Buffer | null = null;
-    if (type === FileType.LINK && head.sizeBytes > 0 && head.sizeBytes <= symlinkBytesMax) {
-      const body = await this.deps.store.getBytes(key, { start: 0, end: head.sizeBytes, etag: head.etag }, { deadlineMs: this.deps.config.deadlineMs });
+    if (typeOf(attributes) === FileType.LINK && head.sizeBytes > 0 && head.sizeBytes <= symlinkBytesMax) {
+      const body = await store.getBytes(key, { start: 0, end: head.sizeBytes, etag: head.etag }, { deadlineMs: config.deadlineMs });
       target = Buffer.from(body.bytes);
     }
-    const now = current();
-    if (!now || now.attrsComplete) return;
-    db.tx(() => this.apply(key, now, head, attributes, target));
+    db.tx(() => {
+      const found = tree.resolve(key);
+      if (!found || found.inode.attrsComplete || asked.touched(key) || this.deps.journal.has(key)) return;
+      const isDir = isDirectory(found.inode);
+      if (!isDir && tree.objects.get(key)?.etag !== head.etag) return; // overtaken while the target was fetched
+      let { inode } = found;
+      const type = this.typeFor(inode, typeOf(attributes), target);
+      if (!isDir && type !== (inode.mode & FileType.MASK) && !this.isUnseen(inode)) inode = this.changes.supersede(found.dentry!, inode, head);
+      this.apply(inode, type, head, attributes, target);
+    });
   }
 
-  private apply(key: Key, inode: Inode, head: ObjectHead, attributes: ReturnType<typeof decodeAttributes>, target: Buffer | null): void {
+  /** Makes the tree hold this version of the object, unless it is ours to say what is there. @returns whether its attributes are of use. */
+  private adopt(key: Key, head: ObjectHead, asked: ActiveListing): boolean {
+    const { tree, db, journal } = this.deps;
+    const found = tree.resolve(key);
+    if (!found || asked.touched(key) || journal.has(key)) return false;
+    const row = tree.objects.get(key);
+    if (isDirectory(found.inode) || row?.etag === head.etag) return true;
+    if (this.changes.isOursKey(key, asked)) return false;
+    db.tx(() => this.changes.changed(found.dentry!, found.inode, head));
+    return true;
+  }
+
+  private applyAbsent(ino: number, key: Key, asked: ActiveListing): void {
+    const { tree, db, metrics } = this.deps;
+    const found = tree.resolve(key);
+    if (!found || found.inode.ino !== ino || this.changes.isOursKey(key, asked)) return;
+    if (isDirectory(found.inode)) {
+      db.tx(() => { // implied by what lies below it; no marker
+        found.inode.attrsComplete = true;
+        tree.inodes.save(found.inode);
+      });
+      return;
+    }
+    db.tx(() => {
+      metrics.add('fs.remote_deleted');
+      this.changes.removeSubtree(tree.inodes.mustGet(found.dentry!.parent), found.dentry!);
+    });
+    throw new StoreError('not-found', `${key} is gone from S3`);
+  }
+
+  private apply(inode: Inode, type: number, head: ObjectHead, attributes: ReturnType<typeof decodeAttributes>, target: Buffer | null): void {
     const { tree, discovery } = this.deps;
-    const type = attributes.mode === undefined ? 0 : attributes.mode & FileType.MASK;
-    if (attributes.mode !== undefined) inode.mode = (this.typeFor(inode, type, target) | (attributes.mode & 0o7777));
+    const permissions = attributes.mode === undefined ? inode.mode & 0o7777 : attributes.mode & 0o7777;
+    inode.mode = type | permissions;
     if (attributes.uid !== undefined) inode.uid = attributes.uid;
     if (attributes.gid !== undefined) inode.gid = attributes.gid;
     if (attributes.mtime) inode.mtime = attributes.mtime;
@@ -109,20 +126,28 @@ export class RemoteAttributes {
     inode.foreign = attributes.foreign;
     if (isSymlink(inode)) inode.target = target;
     if (!isRegular(inode) && !isSymlink(inode) && !isDirectory(inode)) inode.sizeBytes = 0;
+    if (isDirectory(inode)) inode.marker = true;
     inode.lastModifiedMs = head.lastModifiedMs;
     inode.attrsComplete = true;
     tree.inodes.save(inode);
-    if (isDirectory(inode)) inode.marker = true;
-    discovery.recordObject(inode, head);
-    tree.inodes.save(inode);
-    void key;
+    // Too young to be sure: remembered as of a moment earlier, so that the next listing asks once more
+    const young = head.serverDateMs !== undefined && head.serverDateMs - head.lastModifiedMs < settledMs;
+    discovery.recordObject(inode, young ? { ...head, lastModifiedMs: head.lastModifiedMs - 1 } : head);
   }
 
-  /** A regular file may turn out to be a symlink or special file, since no reply has named it yet; a directory stays one. */
+  /** Nothing has named this inode to the kernel as a file of its present type: only a listing made it, and listings do not show types. */
+  private isUnseen(inode: Inode): boolean {
+    return inode.gen === 1 && inode.mgen === 1 && inode.nlink === 1 && this.deps.config.attributes === 'full';
+  }
+
+  /** A directory stays one; a symlink without a target is the file it looks like. */
   private typeFor(inode: Inode, type: number, target: Buffer | null): number {
-    const now = inode.mode & FileType.MASK;
-    if (now === FileType.DIR || type === FileType.DIR || type === 0) return now;
-    if (type === FileType.LINK && target === null) return now;
+    if (isDirectory(inode)) return FileType.DIR;
+    if (type === 0 || type === FileType.DIR || (type === FileType.LINK && target === null)) return FileType.REG;
     return type;
   }
+}
+
+function typeOf(attributes: { readonly mode?: number }): number {
+  return attributes.mode === undefined ? 0 : attributes.mode & FileType.MASK;
 }

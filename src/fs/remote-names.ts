@@ -6,18 +6,19 @@ import type { MaybePromise } from '../fuse/ops.js';
 import type { Dentry } from '../meta/dentry-table.js';
 import { isDirectory, type Inode } from '../meta/inode.js';
 import { StoreError } from '../s3/store-error.js';
-import { ActiveListings } from './active-listings.js';
+import type { ActiveListings } from './active-listings.js';
 import type { RemoteAttributes } from './remote-attributes.js';
 import type { FsDeps } from './deps.js';
 import { toFsError } from './errno-map.js';
 import type { HiddenKeys } from './hidden-keys.js';
-import type { ListingMerge } from './listing-merge.js';
+import { ListingSoFar, type ListingMerge } from './listing-merge.js';
+import { waitFor } from './wait-for.js';
 
 /** A directory of at most this many names is listed again as a whole; a bigger one is asked name by name. */
 const relistNamesMax = 1000;
 /** While something stale can be served instead, S3 gets only this long to say otherwise. */
 const revalidateDeadlineMs = 3000;
-const deepListPagesMax = 100_000;
+const deepListMax = 100_000;
 
 /**
  * Which names exist: the tree where it is known to be right, S3 where it is not.
@@ -27,16 +28,19 @@ const deepListPagesMax = 100_000;
  * served stale, and what is not known fails with EIO: never a false "no such file" (promise 5).
  */
 export class RemoteNames {
-  private readonly listings: ActiveListings;
+  /** ino of a directory -> listing of all of it. */
   private readonly listFlights = new SingleFlight<number, void>();
+  /** ino of a directory -> listing of its first page. */
+  private readonly pageFlights = new SingleFlight<number, void>();
   private readonly singleFlights = new SingleFlight<string, void>();
   private readonly parallel = new Semaphore(64);
   /** Directories whose first page was not all: names are asked one by one until someone lists them. Bounded by `clear`. */
   private readonly huge = new Set<number>();
 
-  constructor(private readonly deps: FsDeps, private readonly merge: ListingMerge, private readonly hidden: HiddenKeys, private readonly attributes: RemoteAttributes) {
-    this.listings = new ActiveListings(deps.journal);
-  }
+  constructor(
+    private readonly deps: FsDeps, private readonly merge: ListingMerge, private readonly hidden: HiddenKeys, private readonly attributes: RemoteAttributes,
+    private readonly listings: ActiveListings,
+  ) {}
 
   needsAttributes(inode: Inode): boolean {
     return this.attributes.needed(inode);
@@ -72,19 +76,28 @@ export class RemoteNames {
       if (known && isOutage(error)) return this.servedStale();
       throw toFsError(error);
     }
+    const now = this.deps.tree.inodes.get(directory.ino);
+    // Renamed under the listing: its names were made known by that
+    if (now && !now.complete && now.nlink > 0 && !this.isMoving(now)) throw new FsError(Errno.EIO, `Cannot list inode ${directory.ino}: it changed places meanwhile`);
   }
 
-  /** Makes everything below the directory known, with flat listings: what a rename of it needs (J8). */
+  /** True if every name below the directory is known: what a rename of it needs (J8). */
+  isSubtreeComplete(directory: Inode): boolean {
+    return this.deps.tree.incompleteWithin(directory.ino, 1).length === 0;
+  }
+
+  /** Makes everything below the directory known, many directories at once. */
   async ensureSubtree(directory: Inode, signal: AbortSignal): Promise<void> {
-    const pending: Inode[] = [directory];
-    for (let at = pending.pop(); at; at = pending.pop()) {
-      if (!at.complete) {
-        await this.listDeep(at, signal);
-        continue;
-      }
-      for (const dentry of this.deps.tree.dentries.list(at.ino, 0, Number.MAX_SAFE_INTEGER)) {
-        const child = this.deps.tree.inodes.mustGet(dentry.ino);
-        if (isDirectory(child)) pending.push(child);
+    let listed = 0;
+    for (;;) {
+      const incomplete = this.deps.tree.incompleteWithin(directory.ino, 1000);
+      if (incomplete.length === 0) return;
+      if (signal.aborted) throw new FsError(Errno.EINTR, 'interrupted while listing');
+      if ((listed += incomplete.length) > deepListMax) throw new FsError(Errno.EIO, `Cannot list inode ${directory.ino}: more than ${deepListMax} directories below it`);
+      await Promise.all(incomplete.map((each) => this.parallel.run(() => this.ensureComplete(each, signal, false))));
+      const left = this.deps.tree.incompleteWithin(directory.ino, 1000);
+      if (left.length === incomplete.length && left.every((each, index) => each.ino === incomplete[index]!.ino)) {
+        throw new FsError(Errno.EIO, `Cannot list inode ${directory.ino}: what is below it is still being moved`);
       }
     }
   }
@@ -122,9 +135,10 @@ export class RemoteNames {
     const deadlineMs = stale ? revalidateDeadlineMs : this.deps.config.deadlineMs;
     try {
       const whole = directory.complete ? this.deps.tree.dentries.count(directory.ino) <= relistNamesMax : !this.huge.has(directory.ino);
-      if (whole) await this.list(directory, signal, deadlineMs, directory.complete ? Infinity : 1);
-      const now = this.deps.tree.dentries.get(directory.ino, name);
-      if (!whole || (!directory.complete && !now)) await this.askOne(directory, name, signal, deadlineMs);
+      if (whole) await (directory.complete ? this.list(directory, signal, deadlineMs) : this.firstPage(directory, signal, deadlineMs));
+      const now = this.deps.tree.inodes.get(directory.ino);
+      const found = this.deps.tree.dentries.get(directory.ino, name);
+      if (!whole || (now && !now.complete && !(found && this.isFresh(found.checkedAtMs)))) await this.askOne(directory, name, signal, deadlineMs);
     } catch (error) {
       if (stale && isOutage(error)) {
         this.servedStale();
@@ -151,23 +165,24 @@ export class RemoteNames {
           store.head(prefix + name, { deadlineMs }), store.list({ prefix: `${prefix}${name}/`, maxKeys: 1 }, { deadlineMs }),
         ]);
         const parent = tree.inodes.get(directory.ino);
-        if (!parent || tree.directoryKey(parent.ino) !== prefix) return;
+        if (!parent || tree.directoryKey(parent.ino) !== prefix || this.isMoving(parent)) return;
         const isPrefix = below.objects.length > 0 || below.prefixes.length > 0;
         db.tx(() => this.merge.single(parent, prefix, name, head, isPrefix, listing));
-        if (head && !isPrefix) this.attributes.applyHead(prefix + name, head);
+        if (head && !isPrefix) await this.attributes.applyHead(prefix + name, head, listing);
       } finally {
         listing.end();
       }
     }));
   }
 
-  /** Lists the directory, at most `pagesMax` pages; complete if that was all. Joined by everyone who wants the same. */
-  private list(directory: Inode, signal: AbortSignal | undefined, deadlineMs: number, pagesMax = Infinity): Promise<void> {
-    return waitFor(signal, this.listFlights.run(directory.ino, () => this.listNow(directory.ino, deadlineMs, pagesMax))).then(async () => {
-      // joined a shorter listing than asked for
-      const now = this.deps.tree.inodes.get(directory.ino);
-      if (now && pagesMax === Infinity && !now.complete && now.nlink > 0) await waitFor(signal, this.listFlights.run(directory.ino, () => this.listNow(directory.ino, deadlineMs, pagesMax)));
-    });
+  /** Lists the directory to its end. Joined by everyone who wants the same. */
+  private list(directory: Inode, signal: AbortSignal | undefined, deadlineMs: number): Promise<void> {
+    return waitFor(signal, this.listFlights.run(directory.ino, () => this.listNow(directory.ino, deadlineMs, Infinity)));
+  }
+
+  /** Its first page only, which for most directories is all; whoever lists it anyway is joined. */
+  private firstPage(directory: Inode, signal: AbortSignal | undefined, deadlineMs: number): Promise<void> {
+    return waitFor(signal, this.listFlights.get(directory.ino) ?? this.pageFlights.run(directory.ino, () => this.listNow(directory.ino, deadlineMs, 1)));
   }
 
   private async listNow(ino: number, deadlineMs: number, pagesMax: number): Promise<void> {
@@ -176,7 +191,7 @@ export class RemoteNames {
     if (prefix === undefined) return;
     const startedAt = clock.now();
     const listing = this.listings.start();
-    const seen = new Set<string>();
+    const soFar = new ListingSoFar();
     this.hidden.reset(ino);
     try {
       let token: string | undefined;
@@ -187,18 +202,18 @@ export class RemoteNames {
         pages++;
         metrics.add('fs.listing_pages');
         const directory = tree.inodes.get(ino);
-        if (!directory || tree.directoryKey(ino) !== prefix) return; // moved or gone meanwhile
-        db.tx(() => this.merge.page(directory, prefix, page, listing, seen));
+        if (!directory || tree.directoryKey(ino) !== prefix || this.isMoving(directory)) return; // moved or gone meanwhile
+        db.tx(() => this.merge.page(directory, prefix, page, listing, soFar));
       } while (token !== undefined && pages < pagesMax);
       const directory = tree.inodes.get(ino);
-      if (!directory || tree.directoryKey(ino) !== prefix) return;
+      if (!directory || tree.directoryKey(ino) !== prefix || this.isMoving(directory)) return;
       if (token !== undefined) {
         if (this.huge.size > 10_000) this.huge.clear();
         this.huge.add(ino);
         return;
       }
       db.tx(() => {
-        if (!this.isMoving(directory)) this.merge.vanished(directory, prefix, listing, seen);
+        this.merge.end(directory, prefix, listing, soFar);
         directory.complete = true;
         directory.listedAtMs = startedAt;
         tree.inodes.save(directory);
@@ -208,41 +223,8 @@ export class RemoteNames {
       listing.end();
     }
   }
-
-  /** Lists level by level below `directory`, many directories at once. */
-  private async listDeep(directory: Inode, signal: AbortSignal): Promise<void> {
-    let level = [directory];
-    let pages = 0;
-    while (level.length > 0) {
-      if (signal.aborted) throw new FsError(Errno.EINTR, 'interrupted while listing');
-      if ((pages += level.length) > deepListPagesMax) throw new FsError(Errno.EIO, `Cannot list inode ${directory.ino}: more than ${deepListPagesMax} directories below it`);
-      await Promise.all(level.map((each) => this.parallel.run(() => this.ensureComplete(each, signal, false))));
-      const below: Inode[] = [];
-      for (const each of level) {
-        for (const dentry of this.deps.tree.dentries.list(each.ino, 0, Number.MAX_SAFE_INTEGER)) {
-          const child = this.deps.tree.inodes.mustGet(dentry.ino);
-          if (isDirectory(child) && !child.complete) below.push(child);
-        }
-      }
-      level = below;
-    }
-  }
 }
 
 function isOutage(error: unknown): boolean {
   return error instanceof StoreError && (error.kind === 'unavailable' || error.kind === 'throttled' || error.kind === 'bad-credentials' || error.kind === 'access-denied');
-}
-
-/** Waits for shared work, but only as long as the caller wants to. The work goes on for the others. */
-export function waitFor<T>(signal: AbortSignal | undefined, work: Promise<T>): Promise<T> {
-  if (!signal) return work;
-  if (signal.aborted) {
-    work.catch(() => undefined);
-    return Promise.reject(new FsError(Errno.EINTR, 'interrupted'));
-  }
-  return new Promise<T>((resolve, reject) => {
-    const abort = (): void => reject(new FsError(Errno.EINTR, 'interrupted'));
-    signal.addEventListener('abort', abort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-  });
 }

@@ -9,6 +9,12 @@ import type { Names } from './names.js';
 import type { RemoteNames } from './remote-names.js';
 import type { Replay } from './replay.js';
 
+interface Plan {
+  readonly here: Inode; readonly name: string; readonly inode: Inode;
+  readonly there: Inode; readonly newName: string; readonly replaced: Inode | undefined;
+  readonly exchange: boolean;
+}
+
 /**
  * rename(2): one transaction changes names; S3 follows in the background. A file's bytes go from the old key to the new one by a
  * server-side copy before the old key is deleted (J4); a directory is one dentry and one walk row, whatever its size (J8).
@@ -22,30 +28,45 @@ export class Rename {
   async rename(ctx: RequestContext, parent: number, name: string, newParent: number, newName: string, flags: number): Promise<void> {
     if (this.replay.find(ctx)) return;
     if (flags & ~(RenameFlag.NOREPLACE | RenameFlag.EXCHANGE) || flags === (RenameFlag.NOREPLACE | RenameFlag.EXCHANGE)) throw new FsError(Errno.EINVAL);
+    await this.names.findExisting(ctx, parent, name);
+    await this.names.find(ctx, newParent, newName);
+    for (let tries = 0; ; tries++) {
+      const plan = this.plan(parent, name, newParent, newName, flags);
+      if (plan === null) return; // two names of one file: nothing to do, says POSIX
+      const unknown = this.unknownTo(plan);
+      if (unknown.length === 0) return this.commit(ctx, plan);
+      // A listing of one may have changed the other: look again, and act without another wait
+      if (tries === 3) throw new FsError(Errno.ESTALE, 'names kept changing during the rename');
+      for (const directory of unknown) await this.remote.ensureSubtree(directory, ctx.signal);
+    }
+  }
+
+  /** What is to be done, as of now; all that POSIX refuses is refused here. */
+  private plan(parent: number, name: string, newParent: number, newName: string, flags: number): Plan | null {
     const { tree } = this.deps;
-    const source = await this.names.existing(ctx, parent, name);
-    const found = await this.names.freeOrFound(ctx, newParent, newName);
+    const { directory: here, inode } = this.names.currentExisting(parent, name);
+    const { directory: there, dentry } = this.names.current(newParent, newName);
     const exchange = (flags & RenameFlag.EXCHANGE) !== 0;
-    if (found.dentry && flags & RenameFlag.NOREPLACE) throw new FsError(Errno.EEXIST);
-    if (!found.dentry && exchange) throw new FsError(Errno.ENOENT);
-    const replaced = found.dentry && tree.inodes.mustGet(found.dentry.ino);
-    if (replaced?.ino === source.inode.ino) return; // two names of one file: nothing to do, says POSIX
-    this.checkTypes(source.inode, replaced, exchange);
-    if (isDirectory(source.inode) && tree.isWithin(newParent, source.inode.ino)) throw new FsError(Errno.EINVAL);
+    if (dentry && flags & RenameFlag.NOREPLACE) throw new FsError(Errno.EEXIST);
+    if (!dentry && exchange) throw new FsError(Errno.ENOENT);
+    const replaced = dentry && tree.inodes.mustGet(dentry.ino);
+    if (replaced?.ino === inode.ino) return null;
+    if (isDirectory(inode) && tree.isWithin(newParent, inode.ino)) throw new FsError(Errno.EINVAL);
     if (exchange && isDirectory(replaced!) && tree.isWithin(parent, replaced!.ino)) throw new FsError(Errno.EINVAL);
-    if (replaced && !exchange && isDirectory(replaced)) await this.names.mustBeEmptyDirectory(replaced, ctx.signal);
-    if (isDirectory(source.inode)) await this.remote.ensureSubtree(source.inode, ctx.signal);
-    if (exchange && isDirectory(replaced!)) await this.remote.ensureSubtree(replaced!, ctx.signal);
-    // The world may have moved while waiting: look again, and act without another wait
-    const from = tree.dentries.get(parent, name);
-    const to = tree.dentries.get(newParent, newName);
-    if (from?.ino !== source.inode.ino || to?.ino !== replaced?.ino) throw new FsError(Errno.EAGAIN, 'a name changed during the rename');
+    this.checkTypes(inode, replaced, exchange);
     if (replaced && !exchange && isDirectory(replaced) && !tree.dentries.isEmpty(replaced.ino)) throw new FsError(Errno.ENOTEMPTY);
+    return { here, name, inode, there, newName, replaced, exchange };
+  }
+
+  /** Directories of the plan that must be listed first: a moved one to its leaves (J8), a replaced one to be called empty (J7). */
+  private unknownTo({ inode, replaced }: Plan): Inode[] {
+    return [inode, replaced].filter((each): each is Inode => each !== undefined && isDirectory(each) && !this.remote.isSubtreeComplete(each));
+  }
+
+  private commit(ctx: RequestContext, plan: Plan): void {
     this.deps.db.tx(() => {
-      const here = this.inodes.liveDirectory(parent);
-      const there = this.inodes.liveDirectory(newParent);
-      if (exchange) this.exchange(here, name, source.inode, there, newName, replaced!);
-      else this.move(here, name, source.inode, there, newName, replaced);
+      if (plan.exchange) this.exchange(plan.here, plan.name, plan.inode, plan.there, plan.newName, plan.replaced!);
+      else this.move(plan.here, plan.name, plan.inode, plan.there, plan.newName, plan.replaced);
       this.replay.record(ctx, 'rename', {});
     });
   }

@@ -39,7 +39,8 @@ export class Replay {
 
   private drop(): void {
     const remove = this.db.prepare<[string], unknown>('DELETE FROM replay WHERE uniq = ?');
-    for (const unique of this.delivered) remove.run(unique);
-    this.delivered.length = 0;
+    const gone = this.delivered.splice(0);
+    this.db.onRollback(() => this.delivered.push(...gone));
+    for (const unique of gone) remove.run(unique);
   }
 }

@@ -12,15 +12,19 @@ import type { Replay } from './replay.js';
 
 const nameBytesMax = 255;
 const valueBytesMax = 65_536;
+const idMax = 0xffff_fffe;
+/** A nonce is 16 or more letters and three numbers in base 36 (writeback/nonce). */
+const nonceBytesMax = 40;
+const linkIdBytesMax = 28;
 
 /** Extended attributes: part of the object's metadata, so all of them together must fit S3's 2 KB; what does not fails with ENOSPC, as on ext4. */
 export class Xattrs {
   constructor(private readonly deps: FsDeps, private readonly inodes: Inodes, private readonly contents: FileContents, private readonly remote: RemoteNames, private readonly replay: Replay) {}
 
   async get(ctx: RequestContext, ino: number, name: string): Promise<Buffer> {
-    const value = (await this.known(ctx, ino)).xattrs?.[name];
-    if (value === undefined) throw new FsError(Errno.ENODATA);
-    return Buffer.from(value, 'base64');
+    const { xattrs } = await this.known(ctx, ino);
+    if (!has(xattrs, name)) throw new FsError(Errno.ENODATA);
+    return Buffer.from(xattrs[name]!, 'base64');
   }
 
   async list(ctx: RequestContext, ino: number): Promise<string[]> {
@@ -33,7 +37,7 @@ export class Xattrs {
     if (value.length > valueBytesMax) throw new FsError(Errno.E2BIG);
     const encoded = value.toString('base64');
     const inode = await this.known(ctx, ino);
-    const exists = inode.xattrs !== null && name in inode.xattrs;
+    const exists = has(inode.xattrs, name);
     if (flags & XattrFlag.CREATE && exists) throw new FsError(Errno.EEXIST);
     if (flags & XattrFlag.REPLACE && !exists) throw new FsError(Errno.ENODATA);
     const changed = { ...inode.xattrs, [name]: encoded };
@@ -45,7 +49,7 @@ export class Xattrs {
     if (this.replay.find(ctx)) return;
     checkNamespace(name);
     const inode = await this.known(ctx, ino);
-    if (inode.xattrs === null || !(name in inode.xattrs)) throw new FsError(Errno.ENODATA);
+    if (!has(inode.xattrs, name)) throw new FsError(Errno.ENODATA);
     const { [name]: _gone, ...rest } = inode.xattrs;
     this.change(ctx, 'removexattr', inode, Object.keys(rest).length > 0 ? rest : null);
   }
@@ -60,9 +64,12 @@ export class Xattrs {
     });
   }
 
+  /** Counted with everything else at its longest: what is accepted today must still be storable when the times have other digits, or there is a link. */
   private mustFit(inode: Inode): void {
+    const longestTime = { sec: 99_999_999_999, nsec: 999_999_999 };
+    const longest = { ...fileAttributes(inode), uid: idMax, gid: idMax, mtime: longestTime, atime: longestTime, ctime: longestTime };
     try {
-      encodeAttributes(fileAttributes(inode), inode.foreign, '0'.repeat(32));
+      encodeAttributes({ ...longest, linkId: 'x'.repeat(linkIdBytesMax), linkGeneration: 999_999_999 }, inode.foreign, 'x'.repeat(nonceBytesMax));
     } catch (error) {
       if (error instanceof MetadataTooLarge) throw new FsError(Errno.ENOSPC, error.message, { cause: error });
       throw error;
@@ -80,4 +87,8 @@ export class Xattrs {
 function checkNamespace(name: string): void {
   if (Buffer.byteLength(name) > nameBytesMax) throw new FsError(Errno.ERANGE);
   if (!/^(user|trusted|security)\./.test(name)) throw new FsError(Errno.EOPNOTSUPP);
+}
+
+function has(xattrs: Inode['xattrs'], name: string): xattrs is Readonly<Record<string, string>> {
+  return xattrs !== null && Object.hasOwn(xattrs, name); // names are anyone's: `constructor` is no attribute
 }

@@ -14,10 +14,11 @@ interface Row { id: number; parent: number; name: string; ino: number; checked_a
 
 export class DentryTable {
   private readonly nextId: () => number;
-  private lastId = 0;
+  private lastId: number;
 
   constructor(private readonly db: Db) {
     this.nextId = db.reserveIds('dentry');
+    this.lastId = db.prepare<[], { id: number | null }>('SELECT max(id) AS id FROM dentry').get()?.id ?? 0;
   }
 
   get(parent: number, name: string): Dentry | undefined {

@@ -25,10 +25,9 @@ export class Discovery {
     return inode;
   }
 
-  /** A directory known only because something lies below it, or by its marker `seen`. */
+  /** A directory known because something lies below it, or by its marker `seen`. A folded prefix hides whether there is a marker: only its HEAD can tell. */
   addDirectory(parent: number, name: string, seen: Seen | null, nowMs: number): Inode {
     const inode = this.newInode(FileType.DIR, 4096, seen?.lastModifiedMs ?? nowMs);
-    if (!seen) inode.attrsComplete = true; // nothing in S3 could say more
     inode.marker = seen !== null;
     this.tree.inodes.save(inode);
     this.tree.dentries.insert(parent, name, inode.ino, nowMs);

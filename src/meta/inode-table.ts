@@ -1,14 +1,15 @@
 import { LRUCache } from 'lru-cache';
 import { assert } from '../base/assert.js';
 import type { Db } from '../db/db.js';
-import type { Inode } from './inode.js';
+import { rootIno, type Inode } from './inode.js';
 
 /**
  * Inodes: rows of `inode` behind a bounded cache.
  *
  * Invariants: 1. an inode number is never reused and never changes type (K14). 2. While an inode has changes that only memory knows
  * (`keepVolatile`: size and times of a file being written), the object in memory is the truth and stays in memory; after a
- * crash the content file gives them back. 3. A rolled back transaction drops what it saved from the cache.
+ * crash the content file gives them back. 3. A transaction that rolls back, or runs twice (D5), finds every inode it had saved as it was before:
+ * whoever still holds the object sees the committed state, and `nlink--` counts once.
  */
 export class InodeTable {
   private readonly cache: LRUCache<number, Inode>;
@@ -17,7 +18,12 @@ export class InodeTable {
 
   constructor(private readonly db: Db, cachedInodesMax = 65_536) {
     this.cache = new LRUCache({ max: cachedInodesMax });
-    this.nextIno = db.reserveIds('ino');
+    const next = db.reserveIds('ino');
+    this.nextIno = () => {
+      let ino = next();
+      while (ino <= rootIno) ino = next(); // the root's number is its own
+      return ino;
+    };
   }
 
   get(ino: number): Inode | undefined {
@@ -39,11 +45,9 @@ export class InodeTable {
 
   /** In a transaction. */
   save(inode: Inode): void {
+    this.db.onRollback(() => this.restore(inode)); // before the write: a full disk fails right here
     this.db.prepare(upsert).run(...toRow(inode));
     if (!this.volatile.has(inode.ino)) this.cache.set(inode.ino, inode);
-    this.db.onRollback(() => {
-      this.cache.delete(inode.ino);
-    });
   }
 
   /** Memory is ahead of the row (size, mtime, ctime while writing): keep it until `settle`. */
@@ -66,7 +70,21 @@ export class InodeTable {
   remove(ino: number): void {
     this.db.prepare('DELETE FROM inode WHERE ino = ?').run(ino);
     this.cache.delete(ino);
+    const written = this.volatile.get(ino);
+    if (!written) return;
     this.volatile.delete(ino);
+    this.db.onRollback(() => this.volatile.set(ino, written));
+  }
+
+  /** After a rollback: the row is the truth again, but for what only memory knows of a file being written. */
+  private restore(inode: Inode): void {
+    const row = this.db.prepare<[number], InodeRow>('SELECT * FROM inode WHERE ino = ?').get(inode.ino);
+    if (!row) {
+      this.cache.delete(inode.ino);
+      return;
+    }
+    const { sizeBytes, mtime, ctime, atime } = inode;
+    Object.assign(inode, fromRow(row), this.volatile.has(inode.ino) ? { sizeBytes, mtime, ctime, atime } : {});
   }
 
   orphans(): Inode[] {

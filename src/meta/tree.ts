@@ -4,7 +4,7 @@ import type { Db } from '../db/db.js';
 import type { Key } from '../s3/object-store.js';
 import { DentryTable, type Dentry } from './dentry-table.js';
 import { InodeTable } from './inode-table.js';
-import { isDirectory, rootIno, type Inode } from './inode.js';
+import { FileType, isDirectory, rootIno, type Inode } from './inode.js';
 import { ObjectTable } from './object-table.js';
 
 /**
@@ -95,6 +95,15 @@ export class Tree {
       at = this.dentries.ofInode(at)[0]?.parent;
     }
     return false;
+  }
+
+  /** Some directory at or below `ino` whose names are not all known, at most `limit` of them; one query, however many names there are. */
+  incompleteWithin(ino: number, limit: number): Inode[] {
+    return this.db.prepare<[number, number, number, number], { ino: number }>(`
+      WITH RECURSIVE below(ino) AS (
+        VALUES (?) UNION SELECT inode.ino FROM below JOIN dentry ON dentry.parent = below.ino JOIN inode ON inode.ino = dentry.ino WHERE inode.mode & ? = ?)
+      SELECT below.ino FROM below JOIN inode ON inode.ino = below.ino WHERE inode.complete = 0 LIMIT ?`)
+      .all(ino, FileType.MASK, FileType.DIR, limit).map((row) => this.inodes.mustGet(row.ino));
   }
 
   /** In a transaction: the root directory of a new database. */
