@@ -19,19 +19,20 @@ import type { Capabilities } from './capabilities.js';
 import type { Core } from './exchange.js';
 import type { FaultRule } from './faults.js';
 
-export async function handleControl(core: Core, req: IncomingMessage, res: ServerResponse): Promise<void> {
+export async function handleControl(core: Core, req: IncomingMessage, res: ServerResponse, viaS3Port: boolean): Promise<void> {
   try {
     const pieces: Buffer[] = [];
     for await (const bytes of req) pieces.push(bytes as Buffer);
     const text = Buffer.concat(pieces).toString();
-    const result = command(core, `${req.method} ${(req.url ?? '').split('?')[0]}`, text === '' ? {} : JSON.parse(text));
+    const result = await command(core, `${req.method} ${(req.url ?? '').split('?')[0]}`, text === '' ? {} : JSON.parse(text), viaS3Port);
     answer(res, result === undefined ? 404 : 200, result ?? { error: 'unknown' });
   } catch (error) {
     answer(res, 400, { error: error instanceof Error ? error.message : String(error) });
   }
 }
 
-function command(core: Core, what: string, body: unknown): object | undefined {
+/** By the S3 port itself, going down waits until the answer has left. */
+function command(core: Core, what: string, body: unknown, viaS3Port: boolean): object | Promise<object> | undefined {
   const { faults, log } = core;
   switch (what) {
     case 'GET /_control/faults': return faults.describe();
@@ -51,14 +52,10 @@ function command(core: Core, what: string, body: unknown): object | undefined {
       return { ...core.capabilities };
     case 'PUT /_control/down': {
       const { forMs } = body as { forMs?: number };
-      // After this answer has left, should it leave by the port that goes down.
-      setTimeout(() => void faults.down(), 5);
-      if (forMs !== undefined) setTimeout(() => void faults.up(), forMs + 5);
-      return {};
+      if (forMs !== undefined) setTimeout(() => void faults.up(), forMs);
+      return viaS3Port ? (setTimeout(() => void faults.down(), 5), {}) : faults.down().then(() => ({}));
     }
-    case 'PUT /_control/up':
-      void faults.up();
-      return {};
+    case 'PUT /_control/up': return faults.up().then(() => ({}));
     case 'PUT /_control/release':
       faults.releaseHung();
       return {};
@@ -82,7 +79,7 @@ function answer(res: ServerResponse, status: number, body: object): void {
 
 /** A control port of its own, which answers while the S3 port is down. */
 export function startControl(core: Core, port: number, host: string): Promise<{ readonly port: number; close(): Promise<void> }> {
-  const server: Server = createServer((req, res) => void handleControl(core, req, res));
+  const server: Server = createServer((req, res) => void handleControl(core, req, res, false));
   return new Promise((resolve, reject) => {
     server.once('error', reject);
     server.listen(port, host, () => {

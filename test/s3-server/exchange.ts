@@ -40,7 +40,7 @@ export class Exchange {
   code: string | undefined;
   bytesIn = 0;
   bytesOut = 0;
-  /** The client waits for `100 Continue`. */
+  /** The client waits for `100 Continue` and has not got it. */
   awaitsContinue = false;
 
   constructor(
@@ -60,7 +60,7 @@ export class Exchange {
     return bucket;
   }
 
-  get gone(): boolean { return this.res.destroyed || this.res.socket?.destroyed !== false; }
+  get gone(): boolean { return this.res.destroyed || this.req.socket.destroyed; }
 
   /** Waits if this request is to be executed late. Call with everything received, right before checking conditions and committing. */
   async beforeCommit(): Promise<void> {
@@ -121,7 +121,7 @@ export class Exchange {
   }
 
   cut(): void {
-    (this.req.socket ?? this.res.socket)?.destroy();
+    this.req.socket.destroy();
   }
 
   private head(status: number, headers: Headers): void {
@@ -131,8 +131,9 @@ export class Exchange {
     headers['server'] = this.core.capabilities.serverHeader;
     const skewMs = this.core.now() - Date.now();
     if (skewMs > 500 || skewMs < -500) headers['date'] = new Date(this.core.now()).toUTCString();
-    // A body that nobody read must not be taken for the next request: Node drains small ones, of large ones we get rid.
-    if (!this.req.complete && Number(this.req.headers['content-length'] ?? 0) > 1 << 20) headers['connection'] = 'close';
+    // Who waits for `100 Continue` and gets a final answer will not send the body; what comes next would be taken for it.
+    // (Other unread bodies are drained by Node, so that the client sees the answer and not a reset connection.)
+    if (this.awaitsContinue) headers['connection'] = 'close';
     this.res.writeHead(status, headers);
   }
 

@@ -7,7 +7,7 @@ import { bareEtag, checkWrite, checkWriteHeaders } from './conditions.js';
 import { S3Error } from './errors.js';
 import type { Exchange } from './exchange.js';
 import type { ObjectVersion, StoredChecksum, Upload, UploadedPart } from './model.js';
-import { copySource, digestSegments, writtenHeaders } from './put-object.js';
+import { contentDigests, copySource, digestSegments, writtenHeaders } from './put-object.js';
 import { receiveObject, receiveText } from './receive-body.js';
 import type { OpenUpload } from './state.js';
 import { checkKey, modifiedNow, newVersionId, versionHeader } from './versions.js';
@@ -76,7 +76,8 @@ export async function uploadPartCopy(x: Exchange): Promise<void> {
   const segments = slice(source.version.segments, start, end - start);
   retainAll(core.blobs, segments);
   try {
-    const { md5, checksum } = await digestSegments(x, segments, upload.checksumAlgorithm);
+    const whole = end - start === source.version.size ? await contentDigests(x, source.version, upload.checksumAlgorithm) : undefined;
+    const { md5, checksum } = whole ? { md5: whole.md5, checksum: whole.checksum?.value } : await digestSegments(x, segments, upload.checksumAlgorithm);
     const etag = md5.toString('hex');
     const part = await addPart(x, number, segments, end - start, etag, checksum);
     const sums = upload.checksumAlgorithm && checksum !== undefined ? tag(elementOf(upload.checksumAlgorithm), checksum) : '';

@@ -80,7 +80,7 @@ export async function copyObject(x: Exchange): Promise<void> {
   const { segments } = source.version;
   retainAll(core.blobs, segments);
   try {
-    const { md5, checksum } = await contentDigests(x, source.version);
+    const { md5, checksum } = await contentDigests(x, source.version, parseAlgorithm(x.header('x-amz-checksum-algorithm')) ?? source.version.checksum?.algorithm);
     await x.beforeCommit();
     checkWrite(x, 'copyDest', core.state.current(bucket, x.key));
     const version: ObjectVersion = {
@@ -114,10 +114,8 @@ function copiedAttributes(x: Exchange, source: ObjectVersion, given: Attributes,
 }
 
 /** MD5 and checksum of a copied object's bytes: known where the source was one PUT, else read. */
-async function contentDigests(x: Exchange, source: ObjectVersion): Promise<{ md5: Buffer; checksum: StoredChecksum | undefined }> {
-  const asked = parseAlgorithm(x.header('x-amz-checksum-algorithm'));
+export async function contentDigests(x: Exchange, source: ObjectVersion, algorithm: Algorithm | undefined): Promise<{ md5: Buffer; checksum: StoredChecksum | undefined }> {
   const plain = /^[0-9a-f]{32}$/.test(source.etag) && source.customerKeyMd5 === undefined && !source.headers['x-amz-server-side-encryption']?.startsWith('aws:kms');
-  const algorithm = asked ?? source.checksum?.algorithm;
   const known = source.checksum?.type === 'FULL_OBJECT' && source.checksum.algorithm === algorithm ? source.checksum : undefined;
   if (plain && (algorithm === undefined || known)) return { md5: Buffer.from(source.etag, 'hex'), checksum: known };
   const digests = await digestSegments(x, source.segments, algorithm);

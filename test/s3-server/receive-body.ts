@@ -126,7 +126,10 @@ async function receive(x: Exchange, plan: BodyPlan, writer: BlobWriter): Promise
     for (const [, checksum] of running) checksum.update(bytes);
     wait = writer.write(bytes);
   };
-  if (x.awaitsContinue) x.res.writeContinue();
+  if (x.awaitsContinue) {
+    x.awaitsContinue = false;
+    x.res.writeContinue();
+  }
   await readAll(x, (bytes) => {
     wait = undefined;
     if (plan.decoder) plan.decoder.push(bytes, take);
@@ -160,10 +163,11 @@ function readAll(x: Exchange, take: (bytes: Buffer) => Promise<void> | undefined
     let failed = false;
     const fail = (error: unknown): void => {
       failed = true;
+      req.resume(); // drained unread, so that the answer can be read
       reject(error as Error);
     };
     req.on('data', (bytes: Buffer) => {
-      if (failed) return; // the rest is drained unread
+      if (failed) return;
       x.bytesIn += bytes.length;
       let wait: Promise<void> | undefined;
       try {

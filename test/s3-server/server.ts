@@ -86,7 +86,7 @@ export async function startS3Server(options: S3ServerOptions = {}): Promise<S3Se
   const unexpected = (error: unknown): void => log(`unexpected: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
   const handle = (req: IncomingMessage, res: ServerResponse, awaitsContinue: boolean): void => {
     res.on('error', () => undefined);
-    if (options.control && req.url?.startsWith('/_control/')) void handleControl(core, req, res).catch(unexpected);
+    if (options.control && req.url?.startsWith('/_control/')) void handleControl(core, req, res, true).catch(unexpected);
     else void route(core, req, res, awaitsContinue, unexpected).catch(unexpected);
   };
   const server = createServer({ keepAlive: true, noDelay: true, maxHeaderSize: 32 << 10, requestTimeout: 0, keepAliveTimeout: 120_000, highWaterMark: 256 << 10 }, (req, res) => handle(req, res, false));
@@ -110,7 +110,8 @@ export async function startS3Server(options: S3ServerOptions = {}): Promise<S3Se
   const stopListening = (): Promise<void> => {
     if (!server.listening) return Promise.resolve();
     return new Promise((resolve) => {
-      server.close(() => resolve());
+      // A moment later, so that clients in this process know their pooled connections are gone.
+      server.close(() => setTimeout(resolve, 10));
       for (const socket of sockets) socket.destroy();
     });
   };
