@@ -56,7 +56,7 @@ export async function loadAwsConfig(options: ConnectionOptions): Promise<AwsConf
   const region = await config.region().catch(() => undefined) ?? defaultRegion;
   // None configured: the bucket's own region is found out from its first answer. The SDK needs one for its other rules.
   if (region === defaultRegion) config = configure(region);
-  const custom = endpoint ?? (await configuredEndpoint(config));
+  const custom = endpoint ?? (await underProfile(profile, () => configuredEndpoint(config)));
   if (custom !== undefined && !URL.canParse(custom)) throw new UserError(`The configured endpoint "${custom}" is not a URL; it looks like https://s3.example.com`, 2);
   const [useFips, useDualStack] = await Promise.all([config.useFipsEndpoint(), config.useDualstackEndpoint()]);
 
@@ -88,6 +88,19 @@ export async function loadAwsConfig(options: ConnectionOptions): Promise<AwsConf
 
 interface CredentialChain { credentialDefaultProvider(init: object): () => Promise<ExpiringCredentials> }
 interface ResolvedEndpoint { url: URL; properties?: { authSchemes?: { name: string; signingName?: string; signingRegion?: string }[]; backend?: string } }
+
+/** The SDK looks up `endpoint_url` by AWS_PROFILE only, whatever profile its client was given. Workers have an environment of their own. */
+async function underProfile<T>(profile: string | undefined, ask: () => Promise<T>): Promise<T> {
+  const before = process.env['AWS_PROFILE'];
+  if (profile === undefined || profile === before) return ask();
+  process.env['AWS_PROFILE'] = profile;
+  try {
+    return await ask();
+  } finally {
+    if (before === undefined) delete process.env['AWS_PROFILE'];
+    else process.env['AWS_PROFILE'] = before;
+  }
+}
 
 /** AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, or endpoint_url of the profile. */
 async function configuredEndpoint(config: { serviceConfiguredEndpoint?: unknown; endpoint?: unknown }): Promise<string | undefined> {

@@ -123,7 +123,7 @@ export class Exchange {
   constructor(private readonly sent: ClientRequest, private readonly request: HttpRequest) {
     const where = `${request.origin.hostname}:${request.origin.port}`;
     this.bytesOut = request.body instanceof Uint8Array ? request.body.byteLength : 0;
-    this.deadline = setTimeout(() => this.fail(unavailable(`${request.method} to ${where} was not finished within ${request.deadlineMs} ms`, 'ETIMEDOUT')), request.deadlineMs);
+    this.deadline = setTimeout(() => this.fail(unavailable(`${request.method} to ${where} was not finished within ${Math.round(request.deadlineMs)} ms`, 'ETIMEDOUT')), request.deadlineMs);
     request.signal?.addEventListener('abort', this.onAbort, { once: true });
     sent.setTimeout(request.idleMs, () => this.fail(unavailable(`${where} was silent for ${request.idleMs} ms`, 'ETIMEDOUT')));
     sent.on('error', (error) => this.fail(networkError(error, where), sent.reusedSocket && isReset(error)));

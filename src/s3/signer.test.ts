@@ -39,7 +39,8 @@ describe('the signer makes the signatures of the S3 API reference', () => {
       new Signer().sign('GET', '/', '', headers, emptySha256, with_, { region, service: 's3' }, at);
       return headers['authorization']!;
     };
-    for (const variant of [[credentials, 'a', 0], [credentials, 'b', 0], [{ ...credentials, secretAccessKey: 'x' }, 'b', 0], [credentials, 'a', 86_400_000]] as const) {
+    const variants: [typeof credentials, string, number][] = [[credentials, 'a', 0], [credentials, 'b', 0], [{ ...credentials, secretAccessKey: 'x' }, 'b', 0], [credentials, 'a', 86_400_000]];
+    for (const variant of variants) {
       expect(sign(...variant)).toBe(fresh(...variant));
     }
   });
