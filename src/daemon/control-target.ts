@@ -20,6 +20,7 @@ import { filesBelow, resolvePath } from './walk-tree.js';
 
 const warmParallel = 16;
 const failuresShown = 100;
+const hiddenShown = 50;
 
 export interface ControlDeps {
   readonly config: MountConfig;
@@ -175,7 +176,7 @@ export class DaemonControl implements ControlTarget {
     checks.push(fs.hidden.count === 0
       ? { name: 'hidden keys', ok: 'ok', detail: 'every key seen so far is a path', advice: null }
       : {
-        name: 'hidden keys', ok: 'warn', detail: `${fs.hidden.count} keys are no paths and are not shown, for example ${fs.hidden.samples(5).map((key) => JSON.stringify(key)).join(', ')}`,
+        name: 'hidden keys', ok: 'warn', detail: `${fs.hidden.count} keys (or all that begins with them) are no paths and are not shown: ${fs.hidden.samples(hiddenShown).map((key) => JSON.stringify(key)).join(', ')}${fs.hidden.count > hiddenShown ? ', ...' : ''}`,
         advice: 'Rename them with another S3 tool; names such as "a//b", "." or "..", names over 255 bytes, and an object "a" beside "a/..." cannot be shown.',
       });
     checks.push(journal.parkedCount() === 0

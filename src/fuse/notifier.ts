@@ -29,7 +29,7 @@ export class Notifier {
   /** @param device of the mounted connection; the worker writes to its own duplicate, which `close` closes. */
   static start(options: { device: number; log: Log; metrics: Metrics; queueMax?: number }): Notifier {
     const device = duplicate(options.device);
-    const worker = new Worker(compiledEntry(import.meta.url, './notifier-worker.js'), { workerData: { device } });
+    const worker = new Worker(compiledEntry(import.meta.url, './notifier-worker.js'), { workerData: { device }, trackUnmanagedFds: false }); // it closes a descriptor that was opened here
     return new Notifier(worker, options.log.child({ room: 'fuse' }), options.metrics, options.queueMax ?? queueMaxDefault);
   }
 

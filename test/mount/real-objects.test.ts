@@ -118,7 +118,7 @@ describe.skipIf(cannotMount)('a mount and other S3 clients', { timeout: 90_000 }
     expect(stdout.trim().split('\n')).toEqual(['./a/b', './d/ok']);
     const doctor = JSON.parse((await mount.cli('doctor', ['--json'], { check: false })).stdout) as DoctorFacts;
     const told = JSON.stringify(doctor.checks.filter((check) => check.ok !== 'ok'));
-    for (const key of ['d//x', 'd/../y', 'd/./z']) expect(told).toContain(JSON.stringify(key).slice(1, -1));
+    for (const key of ['d//', 'd/../', 'd/./', 'dot/..', 'only//', 'long/nnn']) expect(told).toContain(key); // a part below which all is hidden stands for it all
     await sh(`cd ${mount.path} && rm -rf d a/b && mkdir -p fine && echo > fine/file`);
     await mount.unmount();
     for (const key of odd.filter((key) => key !== 'a/b' && key !== 'd/ok')) expect(String(await bucket.get(key)), key).toBe(key);
