@@ -5,6 +5,7 @@
  * Retries and `Health` are here and not in the workers: one state for the whole mount, and a call whose worker died goes to another
  * one. Mutations of a dead worker fail with `unavailable` (J5).
  */
+import { sharedAbort } from '../base/shared-abort.js';
 import { sleep } from '../base/backoff.js';
 import { systemClock, type Clock } from '../base/clock.js';
 import type { Log } from '../base/log.js';
@@ -82,7 +83,7 @@ class Threads implements ObjectStore, EtagQuoting {
   private readonly workers = new Set<PoolWorker>();
   private quotes: EtagQuotes;
   private closed = false;
-  private readonly stop = new AbortController();
+  private readonly stop = sharedAbort();
   private readonly restarts = new Set<Promise<void>>();
 
   constructor(private readonly settings: WorkerSettings, count: number, private readonly log: Log, private readonly onSample: (sample: RequestSample) => void) {

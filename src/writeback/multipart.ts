@@ -1,3 +1,4 @@
+import { sharedAbort } from '../base/shared-abort.js';
 import { Semaphore } from '../base/semaphore.js';
 import type { Attempt } from '../journal/attempts.js';
 import type { Inode } from '../meta/inode.js';
@@ -123,7 +124,7 @@ export class MultipartSender {
       const expectedSize = part.number === count ? sizeBytes - (count - 1) * partSize : partSize;
       if (part.number <= count && part.sizeBytes === expectedSize) done.set(part.number, part);
     }
-    const failed = new AbortController();
+    const failed = sharedAbort();
     const slots = new Semaphore(this.deps.config.partsInFlightMax);
     const flights: Promise<void>[] = [];
     let unrecorded = 0;

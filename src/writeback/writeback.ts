@@ -1,3 +1,4 @@
+import { sharedAbort } from '../base/shared-abort.js';
 import { backoffMs } from '../base/backoff.js';
 import { tombstoneMs } from '../journal/attempts.js';
 import { rootIno } from '../meta/inode.js';
@@ -64,7 +65,7 @@ export class Writeback {
   private isRunning = false;
   private timer: NodeJS.Timeout | undefined;
   private pumpQueued = false;
-  private readonly stopping = new AbortController();
+  private readonly stopping = sharedAbort();
   private readonly idleListeners = new Set<() => void>();
   private stopMarked: (() => void) | undefined;
 
