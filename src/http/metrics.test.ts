@@ -35,9 +35,23 @@ describe('prometheusText', () => {
     ].join('\n'));
   });
 
+  it('makes a label of the third part of a name, with one HELP and TYPE for all of them', () => {
+    const metrics = new Metrics();
+    metrics.add('s3.requests.GET', 1);
+    metrics.add('s3.bytes_in', 5);
+    metrics.add('s3.requests.PUT', 2);
+    metrics.observeUs('s3.latency_us.GET', 100);
+    const lines = prometheusText(metrics.snapshot()).split('\n');
+    expect(lines.filter((line) => line.startsWith('# TYPE hearthfs_s3_requests_total'))).toHaveLength(1);
+    const at = lines.indexOf('hearthfs_s3_requests_total{kind="GET"} 1');
+    expect(lines[at + 1]).toBe('hearthfs_s3_requests_total{kind="PUT"} 2');
+    expect(lines).toContain('hearthfs_s3_latency_seconds{kind="GET",quantile="0.5"} 0.0001');
+    expect(lines).toContain('hearthfs_s3_latency_seconds_count{kind="GET"} 1');
+  });
+
   it('makes valid names of anything', () => {
     for (const line of prometheusText({ counters: { 'a-b c.d{e}': 1, x_total: 2 }, gauges: {}, latencies: {} }).split('\n').filter((text) => text && !text.startsWith('#'))) {
-      expect(line).toMatch(/^[a-zA-Z_:][a-zA-Z0-9_:]*_total \d+$/);
+      expect(line).toMatch(/^[a-zA-Z_:][a-zA-Z0-9_:]*_total(\{kind="[^"]*"\})? \d+$/);
       expect(line).not.toContain('_total_total');
     }
   });

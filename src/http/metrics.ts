@@ -1,5 +1,5 @@
 /**
- * Prometheus text format 0.0.4 at `GET /metrics`. `room.what_unit` becomes `hearthfs_room_what_unit`; counters end in `_total`; latencies
+ * Prometheus text format 0.0.4 at `GET /metrics`. `room.what_unit` becomes `hearthfs_room_what_unit`, and `room.what.KIND` the same with a label `kind`; counters end in `_total`; latencies
  * are summaries in seconds (the registry keeps quantiles, not buckets).
  * Plain HTTP without authentication: bind it to an address that only the scraper reaches.
  */
@@ -57,29 +57,49 @@ export async function serveMetrics(hostPort: string, read: () => string | Snapsh
   };
 }
 
+/** Samples of one metric stand together after one HELP and TYPE, as the format demands. */
 export function prometheusText(snapshot: Snapshot): string {
-  const lines: string[] = [];
-  for (const [name, value] of Object.entries(snapshot.counters)) {
+  const families = new Map<string, string[]>();
+  const add = (metric: string, name: string, type: string, samples: readonly string[]): void => {
+    let lines = families.get(metric);
+    if (!lines) families.set(metric, (lines = head(metric, name, type)));
+    lines.push(...samples);
+  };
+  for (const [fullName, value] of Object.entries(snapshot.counters)) {
+    const { name, label } = split(fullName);
     const metric = `${metricName(name).replace(/_total$/, '')}_total`;
-    lines.push(...head(metric, name, 'counter'), `${metric} ${format(value)}`);
+    add(metric, name, 'counter', [`${metric}${braces(label)} ${format(value)}`]);
   }
-  for (const [name, value] of Object.entries(snapshot.gauges)) {
+  for (const [fullName, value] of Object.entries(snapshot.gauges)) {
+    const { name, label } = split(fullName);
     const metric = metricName(name);
-    lines.push(...head(metric, name, 'gauge'), `${metric} ${format(value)}`);
+    add(metric, name, 'gauge', [`${metric}${braces(label)} ${format(value)}`]);
   }
-  for (const [name, latency] of Object.entries(snapshot.latencies)) lines.push(...summary(name, latency));
-  return `${lines.join('\n')}\n`;
+  for (const [fullName, latency] of Object.entries(snapshot.latencies)) {
+    const { name, label } = split(fullName);
+    const words = name.replace(/_us$/, '');
+    const metric = `${metricName(words)}_seconds`;
+    add(metric, words, 'summary', summary(metric, label, latency));
+  }
+  return `${[...families.values()].flat().join('\n')}\n`;
 }
 
-function summary(name: string, latency: LatencySummary): string[] {
-  const metric = `${metricName(name).replace(/_us$/, '')}_seconds`;
+/** `s3.requests.PUT`: the third part is which kind, a label. */
+function split(fullName: string): { name: string; label: readonly string[] } {
+  const [room, what, ...kind] = fullName.split('.');
+  if (what === undefined || kind.length === 0) return { name: fullName, label: [] };
+  return { name: `${room}.${what}`, label: [`kind="${kind.join('.').replace(/[\\"\n]/g, '_')}"`] };
+}
+
+function braces(labels: readonly string[]): string {
+  return labels.length === 0 ? '' : `{${labels.join(',')}}`;
+}
+
+function summary(metric: string, label: readonly string[], latency: LatencySummary): string[] {
+  const quantile = (of: string, us: number): string => `${metric}${braces([...label, `quantile="${of}"`])} ${format(us / 1e6)}`;
   return [
-    ...head(metric, name.replace(/_us$/, ''), 'summary'),
-    `${metric}{quantile="0.5"} ${format(latency.p50Us / 1e6)}`,
-    `${metric}{quantile="0.99"} ${format(latency.p99Us / 1e6)}`,
-    `${metric}{quantile="1"} ${format(latency.maxUs / 1e6)}`,
-    `${metric}_sum ${format(latency.sumUs / 1e6)}`,
-    `${metric}_count ${format(latency.count)}`,
+    quantile('0.5', latency.p50Us), quantile('0.99', latency.p99Us), quantile('1', latency.maxUs),
+    `${metric}_sum${braces(label)} ${format(latency.sumUs / 1e6)}`, `${metric}_count${braces(label)} ${format(latency.count)}`,
   ];
 }
 

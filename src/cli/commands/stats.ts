@@ -56,11 +56,11 @@ export function describe(now: Stats, before: Stats | undefined, intervalMs: numb
     rows.push(row);
   }
   const latencies = Object.entries(now.latencies).sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, l]) => [
-    name.replace(/_us$/, ''), integer(l.count), micros(l.count === 0 ? 0 : l.sumUs / l.count), micros(l.p50Us), micros(l.p99Us), micros(l.maxUs),
+    name.replace(/_us(?=\.|$)/, ''), integer(l.count), micros(l.count === 0 ? 0 : l.sumUs / l.count), micros(l.p50Us), micros(l.p99Us), micros(l.maxUs),
   ]);
   return table(header, rows) + (latencies.length === 0 ? '' : `\n${table(['latency', '>count', '>mean', '>median', '>99 %', '>max'], latencies)}`);
 }
 
 function amount(name: string, value: number): string {
-  return name.endsWith('_bytes') || name.includes('_bytes_') ? bytes(value) : integer(value);
+  return /(?:^|[._])bytes(?:[._]|$)/.test(name) ? bytes(value) : integer(value);
 }
