@@ -1,0 +1,156 @@
+/**
+ * One life of a daemon without a kernel and without processes: everything `daemon/compose` wires, on a directory and a store that outlive it.
+ * Nothing runs by itself: no timers, writeback is driven by hand.
+ */
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ManualClock } from '../../src/base/clock.js';
+import { realDisk, type Disk } from '../../src/base/disk.js';
+import { createLog } from '../../src/base/log.js';
+import { Metrics } from '../../src/base/metrics.js';
+import { ContentStore } from '../../src/cache/content-store.js';
+import { Db } from '../../src/db/db.js';
+import type { FsConfig } from '../../src/fs/deps.js';
+import { HearthFs } from '../../src/fs/file-system.js';
+import { AttemptTable } from '../../src/journal/attempts.js';
+import { ConflictTable } from '../../src/journal/conflicts.js';
+import { Journal } from '../../src/journal/journal.js';
+import { Discovery } from '../../src/meta/discovery.js';
+import { rootIno } from '../../src/meta/inode.js';
+import { Tree } from '../../src/meta/tree.js';
+import { ObjectReader } from '../../src/prefetch/object-reader.js';
+import type { ObjectStore } from '../../src/s3/object-store.js';
+import { StoreError } from '../../src/s3/store-error.js';
+import { defaultWritebackConfig } from '../../src/writeback/ports.js';
+import { Writeback } from '../../src/writeback/writeback.js';
+
+export interface DaemonOptions {
+  readonly config?: Partial<FsConfig>;
+  readonly limitBytes?: number;
+  readonly disk?: Disk;
+  readonly partBytes?: number;
+  readonly umask?: number;
+  /** State in the temporary directory on a real disk; default: in memory, where syncs cost nothing. */
+  readonly onDisk?: boolean;
+}
+
+export interface World {
+  readonly dir: string;
+  readonly store: ObjectStore;
+  readonly clock: ManualClock;
+  readonly health: { isOffline: boolean };
+  readonly random: () => number;
+}
+
+export class FsDaemon {
+  /** What the kernel was told to forget: `name parent/name`, `content ino`. */
+  readonly notices: string[] = [];
+  /** Errors that were logged: a bug in most tests. */
+  readonly errors: string[];
+  private dead = false;
+
+  private constructor(
+    readonly db: Db, readonly tree: Tree, readonly journal: Journal, readonly attempts: AttemptTable, readonly conflicts: ConflictTable, readonly contents: ContentStore,
+    readonly reader: ObjectReader, readonly writeback: Writeback, readonly fs: HearthFs, readonly metrics: Metrics, readonly config: FsConfig, errors: string[],
+    private readonly line: Line,
+  ) {
+    this.errors = errors;
+  }
+
+  static async start(world: World, generation: number, options: DaemonOptions): Promise<FsDaemon> {
+    const { dir, clock, health } = world;
+    const errors: string[] = [];
+    const log = createLog('error', (line) => void errors.push(line.trim()));
+    const metrics = new Metrics();
+    const line = new Line(world.store);
+    const store = line.store;
+    const disk = options.disk ?? realDisk;
+    const db = Db.open({ dir, log, metrics, ballastBytes: 0, disk, onFatal: (error) => void errors.push(`fatal: ${String(error)}`) });
+    const contents = await ContentStore.open({ db, dir, limitBytes: options.limitBytes ?? 2 ** 30, minFree: { bytes: 0 }, clock, log, metrics, upkeepMs: 0, disk, noProgressMs: 200 });
+    const tree = new Tree(db);
+    const umask = options.umask ?? 0o022;
+    if (!tree.inodes.get(rootIno)) db.tx(() => tree.createRoot({ uid: 0, gid: 0, mode: 0o040755, time: clock.time() }));
+    const journal = new Journal(db, clock);
+    const attempts = new AttemptTable(db);
+    const conflicts = new ConflictTable(db);
+    const discovery = new Discovery(tree, { uid: 0, gid: 0, umask });
+    const smallFileBytes = options.config?.smallFileBytes ?? 4096;
+    const reader = new ObjectReader({
+      store, contents, clock, log, metrics,
+      config: { partBytes: options.partBytes ?? 2 ** 20, smallFileBytes, downloadsMax: 8, windowBytesMax: 2 ** 24, readMode: 'stream' },
+    });
+    const scratchDir = join(dir, 'scratch');
+    mkdirSync(scratchDir, { recursive: true });
+    const late: { fs?: HearthFs; notices?: string[] } = {};
+    const kernel = {
+      nameChanged: (parent: number, name: string) => void late.notices?.push(`name ${parent}/${name}`),
+      contentChanged: (ino: number) => void late.notices?.push(`content ${ino}`),
+    };
+    const writeback = new Writeback({
+      db, tree, journal, attempts, conflicts, reader, discovery, store, clock, log, metrics, random: world.random, hostname: 'host',
+      contents: { find: (id) => contents.find(id), create: (sizeBytes) => contents.create(sizeBytes, sizeBytes > 0 ? 'all' : 'none'), setDirty: (id, dirty) => contents.setDirty(id, dirty), remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids) },
+      config: { ...defaultWritebackConfig, uploadDelayMs: 1000, scratchDir },
+      hooks: { isBusy: (ino) => late.fs?.isBusy(ino) ?? false, ...kernel },
+    });
+    const config: FsConfig = {
+      ttlMs: 60_000, attributes: 'full', writeMode: 'back', fsync: 'local', deadlineMs: 5000, uploadDelayMs: 1000, smallFileBytes, readOnly: false, ...options.config,
+    };
+    const fs = (late.fs = new HearthFs({ clock, log, metrics, db, tree, discovery, journal, attempts, contents, reader, store, health, uploads: writeback, kernel, config }, generation));
+    if (generation === 0) fs.newConnection();
+    await contents.recover();
+    await writeback.recover();
+    const daemon = new FsDaemon(db, tree, journal, attempts, conflicts, contents, reader, writeback, fs, metrics, config, errors, line);
+    late.notices = daemon.notices;
+    return daemon;
+  }
+
+  /** Orderly shutdown. */
+  async stop(): Promise<void> {
+    if (this.dead) return;
+    this.dead = true;
+    await this.writeback.stop();
+    await this.fs.durability.all();
+    await this.reader.close();
+    await this.contents.close();
+    await this.db.close({ clean: true });
+  }
+
+  /** From here on it is as if the process were gone: what it asks S3 is not sent, what S3 answers is not heard. */
+  kill(): void {
+    this.dead = true;
+    this.line.cut();
+  }
+
+  /** Frees what a killed daemon holds in this process; its directory must not be used any more. */
+  async bury(): Promise<void> {
+    await this.writeback.stop();
+    await this.reader.close();
+    await this.contents.close().catch(() => undefined);
+    await this.db.close({ clean: false }).catch(() => undefined);
+  }
+}
+
+/** The way to the store, which can be cut: the requests of a dead process neither leave nor come back. */
+class Line {
+  readonly store: ObjectStore;
+  private isCut = false;
+
+  constructor(inner: ObjectStore) {
+    const guarded = async (call: () => Promise<unknown>): Promise<unknown> => {
+      if (this.isCut) throw new StoreError('aborted', 'the process is dead');
+      const result = await call().then((value) => ({ value }), (error: unknown) => ({ error }));
+      if (this.isCut) throw new StoreError('aborted', 'the process is dead');
+      if ('error' in result) throw result.error as Error;
+      return result.value;
+    };
+    this.store = new Proxy(inner, {
+      get: (target, name) => {
+        const member = Reflect.get(target, name) as unknown;
+        if (typeof member !== 'function') return member;
+        return (...args: unknown[]) => guarded(() => Promise.resolve((member as (...all: unknown[]) => unknown).apply(target, args)));
+      },
+    });
+  }
+
+  cut(): void { this.isCut = true; }
+}
