@@ -111,7 +111,7 @@ describe('presence', () => {
     const file = create(opened, 1 << 20, 'none');
     expect(file.seek(0, 4)).toBe(0);
     expect(() => file.seek(0, 3)).toThrow(expect.objectContaining({ errno: Errno.ENXIO }));
-    file.markMissing(65536, 131072);
+    file.markMissing({ start: 65536, end: 131072 });
     expect(file.seek(0, 3)).toBe(65536);
     expect(file.seek(70000, 3)).toBe(70000);
     expect(file.seek(65536, 4)).toBe(131072);

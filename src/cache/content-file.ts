@@ -154,11 +154,11 @@ export class ContentFile {
     this.host.landed(this);
   }
 
-  /** The parts of [start, end) are not worth keeping, or are damaged: they will be fetched again. Not durable until the commit is. */
-  markMissing(start: number, end: number): void {
+  /** These bytes are not worth keeping, or are damaged: they will be fetched again. Not durable until the commit is. */
+  markMissing(...ranges: readonly Range[]): void {
     this.epoch++;
     const before = this.stored.clone();
-    this.missingSet.add(start, end);
+    for (const { start, end } of ranges) this.missingSet.add(start, end);
     this.stored = this.missingSet.clone();
     this.store(before);
   }

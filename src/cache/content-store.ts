@@ -10,6 +10,7 @@
  *
  * Methods marked *tx* change rows and belong in the caller's transaction; they undo their part of memory and disk if it rolls back.
  */
+import { sharedAbort } from '../base/shared-abort.js';
 import fs from 'node:fs';
 import { LRUCache } from 'lru-cache';
 import { assert } from '../base/assert.js';
@@ -18,7 +19,7 @@ import { realDisk, type Disk } from '../base/disk.js';
 import { errorCode } from '../base/errno.js';
 import type { Log } from '../base/log.js';
 import type { Metrics } from '../base/metrics.js';
-import { RangeSet } from '../base/range-set.js';
+import { RangeSet, type Range } from '../base/range-set.js';
 import type { Db } from '../db/db.js';
 import { claimDirectory } from '../db/state-dir.js';
 import { Bookkeeping } from './bookkeeping.js';
@@ -34,6 +35,7 @@ import { FileSync } from './file-sync.js';
 import { Integrity } from './integrity.js';
 import { Leaving } from './leaving.js';
 import { loadIndex, scanFiles, type RecoveryReport } from './recovery.js';
+import { shedRanges } from './shed.js';
 import { Space, type MaybePromise } from './space.js';
 
 /** Handles kept alive beyond their users, so that their presence need not be decoded again. */
@@ -72,7 +74,7 @@ export class ContentStore implements ContentHost {
   private timer: NodeJS.Timeout | undefined;
   private maintaining: Promise<void> | undefined;
   private closing: Promise<void> | undefined;
-  private readonly stopping = new AbortController();
+  private readonly stopping = sharedAbort();
 
   /** @throws UserError if the directory is not ours to use. Returns without having looked at every file: see `recover()`. */
   static async open(options: ContentStoreOptions): Promise<ContentStore> {
@@ -115,15 +117,12 @@ export class ContentStore implements ContentHost {
     this.evictor = new Evictor(this.db, this.index, this.leaving, this.metrics, { remove: (id) => this.remove(id), know: (id) => this.ensureIndexed(id) });
     const inherit = this.db.previous.clean ? () => undefined : (id: number) => this.syncs.inherit(id);
     this.loading = loadIndex(this.rows, this.index, inherit, this.stopping.signal).then(() => {
-      this.isLoaded = true;
+      this.isLoaded = !this.stopping.signal.aborted;
       this.space.changed();
     });
     this.loading.catch((error: unknown) => this.db.fail(error as Error));
     const upkeepMs = options.upkeepMs ?? 1000;
-    if (upkeepMs > 0) {
-      this.timer = setInterval(() => void this.maintain(), upkeepMs);
-      this.timer.unref();
-    }
+    if (upkeepMs > 0) this.timer = setInterval(() => void this.maintain(), upkeepMs).unref();
     this.metrics.gauge('cache.bytes', () => this.usedBytes());
     this.metrics.gauge('cache.dirty_bytes', () => this.index.dirtyBytes);
     this.metrics.gauge('cache.limit_bytes', () => this.space.limitBytes);
@@ -240,6 +239,7 @@ export class ContentStore implements ContentHost {
     this.ensureIndexed(file.id);
     this.holds.set(file.id, (this.holds.get(file.id) ?? 0) + 1);
     this.index.setFlag(file.id, Flag.held, true);
+    this.touch(file);
     let held = true;
     return () => {
       if (!held) return;
@@ -260,7 +260,7 @@ export class ContentStore implements ContentHost {
   pin(id: number): void { this.setPinned(id, true); }
   unpin(id: number): void { this.setPinned(id, false); }
 
-  /** An access, to be told once per open. Costs a few array reads. */
+  /** An access; many in a row are one. `acquire` counts as one. Costs a few array reads. */
   touch(file: ContentFile): void {
     if (this.index.touch(file.id, this.clock.now())) this.books.later(file.id);
   }
@@ -270,8 +270,7 @@ export class ContentStore implements ContentHost {
   /** Before writes and GETs: immediate where there is room, else after eviction. @throws CacheFullError after a bounded wait without progress. */
   reserve(bytes: number, signal?: AbortSignal): MaybePromise<void> {
     const held = this.space.hold(bytes, signal);
-    if (typeof held === 'function') return held();
-    return held.then((release) => release());
+    return typeof held === 'function' ? held() : held.then((release) => release());
   }
 
   /** `reserve` that stays counted until the returned function is called, for bytes that land later. */
@@ -292,6 +291,16 @@ export class ContentStore implements ContentHost {
   async evict(what: Eviction): Promise<{ files: number; bytes: number }> {
     if (!what.ids && this.index.evictableBytes === 0 && !this.isLoaded) await this.loading;
     return this.evictor.evict(what);
+  }
+
+  /** Room inside a file bigger than the cache: gives up what of `ranges` is here and not busy, if the file is clean and incomplete. */
+  async shed(file: ContentFile, ranges: readonly Range[], isBusy: (range: Range) => boolean): Promise<number> {
+    if (file.removed || file.isComplete || this.isDirty(file.id) || this.index.isSet(file.id, Flag.pinned)) return 0;
+    const bytes = await shedRanges(this, file, ranges, isBusy);
+    this.metrics.add('cache.shed_bytes', bytes);
+    this.recount(file);
+    this.space.changed();
+    return bytes;
   }
 
   // ---- durability
@@ -369,7 +378,7 @@ export class ContentStore implements ContentHost {
     return this.maintaining;
   }
 
-  /** Idempotent. Stores what is only in memory; after it no file may be used. */
+  /** Idempotent. Stores what is only in memory. */
   close(): Promise<void> {
     this.closing ??= this.shut();
     return this.closing;
@@ -408,10 +417,9 @@ export class ContentStore implements ContentHost {
     this.integrity.forget(id);
   }
 
-  private addRow(row: ReturnType<ContentRows['get']>): boolean {
-    if (!row) return false;
+  private addRow(row: ReturnType<ContentRows['get']>): void {
+    if (!row) return;
     this.index.add(row.id, { bytes: row.allocated, hits: row.hits, queue: row.queue === 1 ? 1 : 0, usedAtMs: row.used_at, dirty: row.dirty === 1, pinned: row.pinned === 1 });
-    return true;
   }
 
   private ensureIndexed(id: number): void {

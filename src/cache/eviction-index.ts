@@ -3,7 +3,7 @@
  * before they reach its end move to the main queue, the others go first. So a scan of many files passes through the small queue
  * and leaves the main one alone. Ids of inodes evicted lately (the ghosts) enter the main queue at once when they come back.
  *
- * Sized for a million files: typed arrays and an open-addressing table, about 45 bytes a file, no object per file.
+ * Sized for a million files: typed arrays and an open-addressing table, about 55 bytes a file, no object per file.
  *
  * Invariants
  *  1. A file is in a queue exactly if it may be evicted now: not dirty, not pinned, not held.
@@ -27,6 +27,8 @@ const nil = -1;
 const smallShare = 0.1;
 /** Accesses this close together are one: a file read in a hundred requests, or stat'ed, opened and read by one tool, was used once. */
 const correlatedMs = 1000;
+/** But a file in use all the time is used again after this long. */
+const sessionMs = 60_000;
 const hitsMax = 3;
 const ghostsMax = 65_536;
 const unit = 4096;
@@ -48,6 +50,8 @@ export class EvictionIndex {
   private ids = new Float64Array(64);
   private owners = new Float64Array(64);
   private usedAtMs = new Float64Array(64);
+  /** When the use that was last counted began. */
+  private countedAtMs = new Float64Array(64);
   /** Units of 4 KiB: up to 16 TiB a file. */
   private units = new Uint32Array(64);
   private flags = new Uint8Array(64);
@@ -70,7 +74,7 @@ export class EvictionIndex {
     const isMain = state.queue === main || (owner !== 0 && this.ghosts.delete(owner));
     this.ids[slot] = id;
     this.owners[slot] = owner;
-    this.usedAtMs[slot] = state.usedAtMs;
+    this.usedAtMs[slot] = this.countedAtMs[slot] = state.usedAtMs;
     this.units[slot] = Math.ceil(state.bytes / unit);
     this.hits[slot] = Math.min(hitsMax, state.hits);
     this.flags[slot] = (state.dirty ? Flag.dirty : 0) | (state.pinned ? Flag.pinned : 0) | (isMain ? mainBit : 0);
@@ -136,8 +140,9 @@ export class EvictionIndex {
     const slot = this.table.get(id);
     if (slot === nil) return false;
     const since = nowMs - this.usedAtMs[slot]!;
-    if (since >= 0 && since < correlatedMs) return false;
     this.usedAtMs[slot] = nowMs;
+    if (since >= 0 && since < correlatedMs && nowMs - this.countedAtMs[slot]! < sessionMs) return false;
+    this.countedAtMs[slot] = nowMs;
     this.hits[slot] = Math.min(hitsMax, this.hits[slot]! + 1);
     return true;
   }
@@ -249,6 +254,7 @@ export class EvictionIndex {
     this.ids = copy(new Float64Array(size), this.ids);
     this.owners = copy(new Float64Array(size), this.owners);
     this.usedAtMs = copy(new Float64Array(size), this.usedAtMs);
+    this.countedAtMs = copy(new Float64Array(size), this.countedAtMs);
     this.units = copy(new Uint32Array(size), this.units);
     this.flags = copy(new Uint8Array(size), this.flags);
     this.hits = copy(new Uint8Array(size), this.hits);

@@ -73,7 +73,7 @@ export class Integrity {
     }
     this.log.warn('a cached file is damaged on disk and will be fetched again', { room: 'cache', id: file.id, path: file.path });
     // In use it cannot go: then all of it is missing from now on, and what is fetched replaces it in place.
-    if ((await this.host.evict({ ids: [file.id] })).files === 0 && !file.removed) file.markMissing(0, file.sizeBytes);
+    if ((await this.host.evict({ ids: [file.id] })).files === 0 && !file.removed) file.markMissing({ start: 0, end: file.sizeBytes });
     return false;
   }
 }
