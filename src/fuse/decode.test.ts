@@ -3,7 +3,7 @@ import { pack } from '../../test/support/fake-kernel.js';
 import { AttrValid, Opcode } from './abi.js';
 import { decodeRequest, decodeSupplementaryGroup, Frame } from './decode.js';
 
-function frame(opcode: number, body: Buffer, extension = Buffer.alloc(0)): Frame {
+function frame(opcode: number, body: Buffer, extension: Buffer = Buffer.alloc(0)): Frame {
   const bytes = Buffer.concat([pack(40 + body.length + extension.length, opcode, 2n, 1n, 0, 0, 0, extension.length / 8), body, extension]);
   const loaded = new Frame(bytes);
   loaded.load(bytes.length);

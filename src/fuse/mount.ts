@@ -77,6 +77,7 @@ function fusermountError(stderr: string, options: MountOptions): UserError {
   if (options.allowOther && said.includes('user_allow_other')) {
     return new UserError('--allow-other needs the line `user_allow_other` in /etc/fuse.conf, or mounting as root');
   }
+  if (said.includes('/dev/fuse: Permission denied')) return new UserError('This user may not open /dev/fuse: allow it with `chmod 666 /dev/fuse`, or mount as root');
   return new UserError(`fusermount3 cannot mount on ${options.mountpoint}: ${said || 'it gave no reason'}`);
 }
 

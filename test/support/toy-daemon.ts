@@ -7,7 +7,7 @@ import { FuseSession, type NegotiatedInit } from '../../src/fuse/session.js';
 import { ToyFileSystem, type ToyOptions } from './toy-fs.js';
 
 const link = SupervisorLink.connect();
-const { failWith, ...options } = JSON.parse(process.env['TOY_OPTIONS'] ?? '{}') as ToyOptions & { failWith?: string };
+const { failWith, pidFile, ...options } = JSON.parse(process.env['TOY_OPTIONS'] ?? '{}') as ToyOptions & { failWith?: string; pidFile?: string };
 const log = createLog('info', (line) => process.stderr.write(line));
 if (failWith !== undefined) {
   await link.failed(failWith, 1);
@@ -27,5 +27,5 @@ const session = FuseSession.start({
   },
 });
 process.on('SIGTERM', () => { void link.unmount(false); });
-if (options.stateDir !== undefined) fs.writeFileSync(`${options.stateDir}/pid`, String(process.pid));
+if (pidFile !== undefined) fs.writeFileSync(pidFile, String(process.pid));
 link.serving();

@@ -27,7 +27,9 @@ interface Node {
   ctime: Time;
   sizeBytes: number;
   data: Buffer;
+  /** Names in order of their cookies: numbers given when a name is made, so that they mean the same to the next daemon (K12). */
   readonly children: Map<string, number>;
+  readonly cookies: Map<string, number>;
   parent: number;
   readonly xattrs: Map<string, Buffer>;
   target: Buffer | undefined;
@@ -42,11 +44,12 @@ export interface ToyOptions {
   readonly stateDir?: string;
 }
 
-interface Saved { next: number; nodes: (Omit<Node, 'children' | 'xattrs' | 'data' | 'target'> & { children: [string, number][]; target: string | null })[] }
+interface Saved { next: number; nextCookie: number; nodes: (Omit<Node, 'children' | 'cookies' | 'xattrs' | 'data' | 'target'> & { children: [string, number][]; cookies: [string, number][]; target: string | null })[] }
 
 export class ToyFileSystem implements FileSystem {
   private readonly nodes = new Map<number, Node>();
   private next = 2;
+  private nextCookie = 3;
   readonly deliveredOps: bigint[] = [];
   readonly undeliveredOps: bigint[] = [];
   readonly lookups = new Map<number, number>();
@@ -60,7 +63,7 @@ export class ToyFileSystem implements FileSystem {
       for (const [name, size] of Object.entries(options.files ?? {})) {
         const node = this.make(this.next++, IFREG | 0o644, options.uid ?? 0, options.gid ?? 0, 1);
         node.sizeBytes = size;
-        this.node(1).children.set(name, node.ino);
+        this.put(1, name, node.ino);
       }
     }
   }
@@ -69,10 +72,17 @@ export class ToyFileSystem implements FileSystem {
     const now = systemClock.time();
     const node: Node = {
       ino, mode, uid, gid, nlink: (mode & 0o170000) === IFDIR ? 2 : 1, rdev: 0, atime: now, mtime: now, ctime: now, sizeBytes: 0,
-      data: Buffer.alloc(0), children: new Map(), parent, xattrs: new Map(), target: undefined,
+      data: Buffer.alloc(0), children: new Map(), cookies: new Map(), parent, xattrs: new Map(), target: undefined,
     };
     this.nodes.set(ino, node);
     return node;
+  }
+
+  private put(parent: number, name: string, ino: number): void {
+    const { children, cookies } = this.node(parent);
+    children.delete(name); // to the end: names are in the order of their cookies
+    children.set(name, ino);
+    cookies.set(name, this.nextCookie++);
   }
 
   private node(ino: number): Node {
@@ -154,7 +164,7 @@ export class ToyFileSystem implements FileSystem {
     const directory = this.node(parent);
     if (directory.children.has(name)) throw new FsError(Errno.EEXIST);
     const node = this.make(this.next++, mode, ctx.uid, ctx.gid, parent);
-    directory.children.set(name, node.ino);
+    this.put(parent, name, node.ino);
     this.touch(directory);
     this.save();
     return node;
@@ -196,16 +206,16 @@ export class ToyFileSystem implements FileSystem {
     const node = this.child(parent, name);
     const target = this.node(newParent).children.get(newName);
     if ((flags & RenameFlag.NOREPLACE) !== 0 && target !== undefined) throw new FsError(Errno.EEXIST);
-    if ((flags & RenameFlag.EXCHANGE) !== 0) this.node(parent).children.set(name, this.child(newParent, newName).ino);
+    if ((flags & RenameFlag.EXCHANGE) !== 0) this.put(parent, name, this.child(newParent, newName).ino);
     else this.node(parent).children.delete(name);
-    this.node(newParent).children.set(newName, node.ino);
+    this.put(newParent, newName, node.ino);
     this.save();
   }
 
   link(_ctx: RequestContext, ino: number, newParent: number, newName: string): Entry {
     const node = this.node(ino);
     node.nlink++;
-    this.node(newParent).children.set(newName, ino);
+    this.put(newParent, newName, ino);
     this.save();
     return this.entry(node);
   }
@@ -280,12 +290,12 @@ export class ToyFileSystem implements FileSystem {
     const directory = this.node(ino);
     if (offset < 1 && !sink.add('.', ino, IFDIR, 1)) return;
     if (offset < 2 && !sink.add('..', directory.parent, IFDIR, 2)) return;
-    // cookies are inode numbers + 2: stable across daemons (K12)
     for (const [name, childIno] of directory.children) {
-      if (childIno + 2 <= offset) continue;
+      const cookie = directory.cookies.get(name)!;
+      if (cookie <= offset) continue;
       const child = this.node(childIno);
       const entry = { attr: this.attr(child), entryValidMs: validMs, attrValidMs: validMs };
-      if (!sink.add(name, childIno, child.mode, childIno + 2, entry)) return;
+      if (!sink.add(name, childIno, child.mode, cookie, entry)) return;
       if (sink.plus) this.lookups.set(childIno, (this.lookups.get(childIno) ?? 0) + 1);
     }
   }
@@ -351,9 +361,9 @@ export class ToyFileSystem implements FileSystem {
     const { stateDir } = this.options;
     if (!stateDir) return;
     const saved: Saved = {
-      next: this.next,
-      nodes: [...this.nodes.values()].map(({ children, xattrs: _xattrs, data: _data, target, ...rest }) => ({
-        ...rest, children: [...children], target: target ? target.toString('latin1') : null,
+      next: this.next, nextCookie: this.nextCookie,
+      nodes: [...this.nodes.values()].map(({ children, cookies, xattrs: _xattrs, data: _data, target, ...rest }) => ({
+        ...rest, children: [...children], cookies: [...cookies], target: target ? target.toString('latin1') : null,
       })),
     };
     fs.writeFileSync(`${stateDir}/tree.new`, JSON.stringify(saved));
@@ -363,11 +373,12 @@ export class ToyFileSystem implements FileSystem {
   private load(file: string): void {
     const saved = JSON.parse(fs.readFileSync(file, 'utf8')) as Saved;
     this.next = saved.next;
-    for (const { children, target, ...rest } of saved.nodes) {
+    this.nextCookie = saved.nextCookie;
+    for (const { children, cookies, target, ...rest } of saved.nodes) {
       const content = `${this.options.stateDir}/${rest.ino}`;
       this.nodes.set(rest.ino, {
         ...rest, sizeBytes: fs.existsSync(content) ? fs.statSync(content).size : rest.sizeBytes, data: Buffer.alloc(0),
-        children: new Map(children), xattrs: new Map(), target: target === null ? undefined : Buffer.from(target, 'latin1'),
+        children: new Map(children), cookies: new Map(cookies), xattrs: new Map(), target: target === null ? undefined : Buffer.from(target, 'latin1'),
       });
     }
   }
