@@ -78,11 +78,12 @@ export class Stage {
   }
 
   title(text: string): void {
+    if (this.closed) return; // the curtain is down; the tour may still be walking
     process.stdout.write(process.stdout.isTTY ? `\n\x1b[1m== ${text}\x1b[0m\n` : `\n== ${text}\n`);
   }
 
   say(text: string): void {
-    process.stdout.write(`   ${text}\n`);
+    if (!this.closed) process.stdout.write(`   ${text}\n`);
   }
 
   /** Prints the command, runs it in a shell, prints its output (at most `lines`). @throws Error if it fails and `mayFail` is not set. */
@@ -92,6 +93,7 @@ export class Stage {
 
   /** The same without waiting: `done` settles when the command has ended. */
   start(command: string, options: { lines?: number; mayFail?: boolean; quiet?: boolean } = {}): { done: Promise<Finished> } {
+    if (this.closed) return { done: new Promise(() => undefined) };
     if (!options.quiet) process.stdout.write(`$ ${command.replaceAll(this.project, '.')}\n`);
     const started = performance.now();
     const child = spawn('bash', ['-c', command], { cwd: this.root, env: { ...this.env, MNT: this.mnt }, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -102,7 +104,7 @@ export class Stage {
       child.once('error', reject).once('close', (code) => {
         this.children.delete(child);
         const finished = { code: code ?? 1, output, ms: performance.now() - started };
-        if (!options.quiet || finished.code !== 0) this.print(output, options.lines ?? 12);
+        if (!this.closed && (!options.quiet || finished.code !== 0)) this.print(output, options.lines ?? 12);
         if (finished.code !== 0 && !options.mayFail && !this.closed) reject(new Error(`the command ended with code ${finished.code}: ${command}`));
         else resolve(finished);
       });

@@ -36,7 +36,7 @@ export const unmount: CommandSpec = {
     else {
       if (result.remaining.length > 0) world.out.write(pendingTable(result.remaining));
       if (result.unmounted) world.out.write(`Unmounted ${mountpoint}${result.reason ? `: ${result.reason}` : ''}.\n`);
-      else world.err.write(`hearthfs: ${mountpoint} is still mounted: ${result.reason ?? 'it is busy'}; close what uses it (\`fuser -vm ${mountpoint}\`) or use --lazy\n`);
+      else world.err.write(`hearthfs: ${mountpoint} is still mounted: ${result.reason ?? 'it is busy; close what uses it, or use --lazy'}\n`);
       if (result.remaining.length > 0) {
         world.err.write(`hearthfs: S3 lacks ${count(result.remaining.length, 'change')} (above); they are safe in the cache directory, and the next mount of it uploads them\n`);
       }
