@@ -58,6 +58,8 @@ export class FuseSession {
   private readonly fs: FileSystem;
   private readonly log: Log;
   private readonly metrics: Metrics;
+  /** Refusals are everyday answers (ENODATA for each `ls -l`): their log lines are not even put together unless someone reads them. */
+  private readonly logsDebug: boolean;
   /** K4: at least max_write + 80. */
   private readonly frame = new Frame(Buffer.allocUnsafeSlow(maxWriteBytes + pageBytes));
   private readonly reply = new Reply();
@@ -78,6 +80,7 @@ export class FuseSession {
     this.device = options.device;
     this.fs = options.fs;
     this.log = options.log.child({ room: 'fuse' });
+    this.logsDebug = this.log.level === 'debug' || this.log.level === 'trace';
     this.metrics = options.metrics;
     this.negotiated = options.resume;
     this.metrics.gauge('fuse.in_flight', () => this.inFlight.size);
@@ -387,16 +390,18 @@ export class FuseSession {
   }
 
   private fail(call: Call, error: unknown): void {
-    const fields = { op: call.op, req: call.unique, ino: call.ino };
     let errno: Errno = Errno.EIO;
-    if (error instanceof FsError) {
+    if (error instanceof FsError && error.errno !== Errno.EIO) {
       errno = error.errno;
-      if (errno === Errno.EIO) this.log.warn(error.message, { ...fields, error: error.cause });
-      else this.log.debug(error.message, { ...fields, errno: errnoName(errno) });
+      if (this.logsDebug) this.log.debug(error.message, { op: call.op, req: call.unique, ino: call.ino, errno: errnoName(errno) });
     } else {
-      const known = error instanceof SystemError ? error.errno : systemErrno(error);
-      if (known !== undefined) errno = known;
-      this.log.error('request failed', { ...fields, error });
+      const fields = { op: call.op, req: call.unique, ino: call.ino };
+      if (error instanceof FsError) this.log.warn(error.message, { ...fields, error: error.cause });
+      else {
+        const known = error instanceof SystemError ? error.errno : systemErrno(error);
+        if (known !== undefined) errno = known;
+        this.log.error('request failed', { ...fields, error });
+      }
     }
     // FORGET and friends have no reply; a malformed one is only logged
     if (call.opcode === 2 || call.opcode === 42 || call.opcode === 36) return;
