@@ -85,7 +85,7 @@ export class Ledger {
   touched(key: Key): void {
     const { journal } = this.deps;
     if (desired(key, this.world).do === 'none') this.clear(key);
-    else if (journal.has(key)) journal.restart(key, 0);
+    else if (journal.has(key)) journal.restart(key, this.deps.config.uploadDelayMs);
     else journal.mark(key, 0);
   }
 

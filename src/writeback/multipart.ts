@@ -175,9 +175,9 @@ export class MultipartSender {
   }
 }
 
-/** Fits 10,000 parts; whole mebibytes. */
+/** The smallest size, unless that makes more than 10,000 parts; then whole mebibytes. */
 export function partSizeFor(sizeBytes: number, smallest: number): number {
-  return Math.max(smallest, Math.ceil(sizeBytes / partsMax / MiB) * MiB);
+  return smallest * partsMax >= sizeBytes ? smallest : Math.ceil(sizeBytes / partsMax / MiB) * MiB;
 }
 
 function sorted(parts: ReadonlyMap<number, Part>): Part[] {

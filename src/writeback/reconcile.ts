@@ -79,6 +79,8 @@ export class Reconciler {
           if (!isUrgent()) return true;
         }
         this.events.answered();
+        const left = this.deps.journal.get(key);
+        if (left === undefined || (left.dueMs > this.deps.clock.now() && !isUrgent())) return true; // clean, or changed anew: after some silence
       } catch (error) {
         if (!(await this.failed(key, action, error, signal))) return true;
       }
