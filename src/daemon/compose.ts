@@ -22,7 +22,7 @@ import type { Health } from '../s3/health.js';
 import { openTransferPool } from '../transfer/transfer-pool.js';
 import { defaultWritebackConfig } from '../writeback/ports.js';
 import { Writeback } from '../writeback/writeback.js';
-import { claimBucket } from './bucket-identity.js';
+import { checkBucketIdentity } from './bucket-identity.js';
 import type { MountConfig } from './config.js';
 import { JournalInterval } from './journal-interval.js';
 import { serverCapabilities } from './server-capabilities.js';
@@ -59,7 +59,7 @@ export async function compose(config: MountConfig, generation: number, kernel: K
   const db = Db.open({ dir: config.cacheDir, log, metrics, onFatal: (error) => fatal(log, error) });
   let clean = false;
   life.defer(() => db.close({ clean }));
-  claimBucket(db, config);
+  const claim = checkBucketIdentity(db, config);
   const contents = life.own(await ContentStore.open({ db, dir: config.cacheDir, limitBytes: config.cacheSizeBytes, minFree: config.minFree, clock, log, metrics }));
   const pool = life.own(await openTransferPool({
     bucket: config.bucket, prefix: config.prefix, pathStyle: config.pathStyle, connectionsMax: 64, requestTimeoutMs: 30_000, deadlineMs: config.deadlineMs,
@@ -67,7 +67,8 @@ export async function compose(config: MountConfig, generation: number, kernel: K
     log, metrics,
   }, config.transferWorkers));
   const health = pool.health;
-  const capabilities = await serverCapabilities(pool, db, config, clock.now(), log);
+  const capabilities = await serverCapabilities(pool, db, config, clock.now(), log, generation === 0);
+  claim();
   pool.setEtagQuotes(capabilities.etagQuotes);
   const store = new ConditionalStore(pool, capabilities);
 

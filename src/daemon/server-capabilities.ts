@@ -13,18 +13,21 @@ const validMs = 7 * 86_400_000;
 /**
  * What the server does with conditions (O2): from the database, or found out now. A server that cannot be reached is no reason not to mount a cache that
  * knows it: an outage is a non-event, also across a reboot.
+ * @param isNewMount false for a daemon that replaces another: nobody is there to read an error, and programs wait for it.
  */
-export async function serverCapabilities(store: ObjectStore, db: Db, config: MountConfig, nowMs: number, log: Log): Promise<Capabilities> {
+export async function serverCapabilities(store: ObjectStore, db: Db, config: MountConfig, nowMs: number, log: Log, isNewMount: boolean): Promise<Capabilities> {
   const stored = db.fact(fact);
   const known = stored === undefined ? undefined : (JSON.parse(stored) as { atMs: number; capabilities: Capabilities });
-  if (known && nowMs - known.atMs < validMs && (!known.capabilities.readOnly || config.readOnly)) return known.capabilities;
+  const isValid = known !== undefined && nowMs - known.atMs < validMs && (!known.capabilities.readOnly || config.readOnly);
+  if (known && !isNewMount) return known.capabilities;
   try {
-    if (config.readOnly) {
+    if (isValid || config.readOnly) {
+      // credentials that no longer work are said at the terminal, not by an EIO later
       await store.checkBucket();
       await store.list({ prefix: '', maxKeys: 1 });
-      return { ...fullCapabilities, readOnly: true };
+      if (isValid) return known.capabilities;
     }
-    const capabilities = await probeCapabilities(store);
+    const capabilities = config.readOnly ? { ...fullCapabilities, readOnly: true } : await probeCapabilities(store);
     db.setFact(fact, JSON.stringify({ atMs: nowMs, capabilities }));
     return capabilities;
   } catch (error) {

@@ -61,6 +61,16 @@ describe.skipIf(cannotMount)('errors of mount', { timeout: 60_000 }, () => {
     expectSentence(await tryMount([bucket(), mountpoint, ...cache()], none), 1, /credential/i);
   });
 
+  it('a bucket that never worked claims no cache directory; credentials are checked also where the cache knows the bucket', async () => {
+    const mount = await world.mount();
+    await mount.unmount();
+    const known = [mount.bucket.url.replace(/\/$/, ''), mountpoint, '--cache-dir', mount.cacheDir];
+    expectSentence(await tryMount(known, { AWS_SECRET_ACCESS_KEY: 'wrong' }), 1, /secret|signature|credential/i);
+    const fresh = cache();
+    expectSentence(await tryMount(['s3://hearthfs-mistyped-bucket', mountpoint, ...fresh]), 1, /no bucket/i);
+    expect(await tryMount([bucket(), mountpoint, ...fresh])).toMatchObject({ code: 0 });
+  });
+
   it('a profile that does not exist', async () => {
     expectSentence(await tryMount([bucket(), mountpoint, ...cache(), '--profile', 'nobody-has-it'], { HOME: world.directory }, ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY']), 1, /nobody-has-it|credential|profile/i);
   });
@@ -84,7 +94,7 @@ describe.skipIf(cannotMount)('errors of mount', { timeout: 60_000 }, () => {
   });
 
   it('an unreachable endpoint: refused, silent, unknown host', async () => {
-    expectSentence(await tryMount([bucket(), mountpoint, ...cache(), '--endpoint', 'http://127.0.0.1:9']), 1, /127\.0\.0\.1:9/);
+    expectSentence(await tryMount([bucket(), mountpoint, ...cache(), '--endpoint', 'http://127.0.0.1:9']), 1, /127\.0\.0\.1:9/, 25_000);
     const gate = await world.gate();
     gate.silence();
     expectSentence(await tryMount([bucket(), mountpoint, ...cache(), '--endpoint', gate.endpoint]), 1, /answer|reach|respond/i, 25_000);

@@ -43,7 +43,7 @@ export class TestMount {
     const number = ++TestMount.count;
     const mountpoint = options.mountpoint ?? path.join(directory, `mnt${number}`);
     const cacheDir = options.cacheDir ?? path.join(directory, `cache${number}`);
-    await mkdir(mountpoint, { recursive: true });
+    if (options.mountpoint === undefined) await mkdir(mountpoint, { recursive: true });
     const logFile = path.join(directory, `mount${number}.log`);
     const log = openSync(logFile, 'a');
     const { bucket } = options;
@@ -56,11 +56,11 @@ export class TestMount {
     const mount = new TestMount(mountpoint, cacheDir, bucket, child, logFile, client);
     try {
       await until('the mount serves', async () => {
-        if (mount.exited) throw new Gone(`the mount ended with ${child.exitCode}`);
-        return mountedAt(mountpoint) && (await mount.status());
+        return mount.exited || (mountedAt(mountpoint) && (await mount.status()));
       }, options.readyMs ?? 20_000).catch((error: unknown) => {
         throw new Error(`${String(error)}\n${mount.log()}`);
       });
+      if (mount.exited) throw new Error(`The mount ended with ${child.exitCode ?? child.signalCode}\n${mount.log()}`);
     } catch (error) {
       await mount.close();
       throw error;
@@ -148,8 +148,6 @@ export class TestMount {
     for (let i = 0; i < 60 && !this.exited; i++) await delay(50);
   }
 }
-
-class Gone extends Error {}
 
 /** By the mount table alone: a dead mount must not be touched. */
 export function mountedAt(mountpoint: string): boolean {

@@ -49,7 +49,7 @@ export class MountWorld {
 
   /** A path nobody uses. */
   temp(name = 'temp'): string {
-    return path.join(this.directory, `${name}${++this.count}`);
+    return path.join(this.directory, `${name}-${++this.count}`);
   }
 
   /** Of a new prefix, unless the options name a bucket. */
