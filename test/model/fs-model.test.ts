@@ -7,7 +7,7 @@ import { expectAllIsWell, fsCommands, Model } from './fs-commands.js';
 const seed = Number(process.env['HEARTHFS_MODEL_SEED'] ?? Math.floor(Math.random() * 0x7fffffff));
 const path = process.env['HEARTHFS_MODEL_PATH'];
 const runs = Number(process.env['HEARTHFS_MODEL_RUNS'] ?? 40);
-const commandsMax = Number(process.env['HEARTHFS_MODEL_COMMANDS'] ?? 40);
+const commandsMax = Number(process.env['HEARTHFS_MODEL_COMMANDS'] ?? 100);
 
 test(`any sequence of operations, crashes, outages and strangers leaves what a plain tree would (seed ${seed})`, async () => {
   await fc.assert(
