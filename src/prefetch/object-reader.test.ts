@@ -21,13 +21,15 @@ class Get {
   private resolve!: (result: GetResult) => void;
   private reject!: (error: Error) => void;
 
-  constructor(readonly key: string, readonly query: GetQuery, private readonly path: string, private readonly bytes: Buffer, readonly etag: string, private readonly options: GetOptions | undefined) {
+  constructor(readonly key: string, readonly query: GetQuery, private readonly path: string, private readonly bytes: Buffer, readonly etag: string, private readonly options: GetOptions | undefined, abortsAtOnce: boolean) {
     this.at = query.start;
     this.result = new Promise((resolve, reject) => {
       this.resolve = resolve;
       this.reject = reject;
     });
-    options?.signal?.addEventListener('abort', () => this.fail(new StoreError('aborted', 'aborted')));
+    options?.signal?.addEventListener('abort', () => {
+      if (abortsAtOnce) this.fail(new StoreError('aborted', 'aborted'));
+    });
   }
 
   get range(): [number, number] { return [this.query.start, this.query.end]; }
@@ -60,6 +62,8 @@ class FakeStore {
   readonly gets: Get[] = [];
   /** Finish every request at once. */
   automatic = true;
+  /** False: an aborted request goes on writing until the test ends it. */
+  abortsAtOnce = true;
   requests = 0;
 
   async getToFile(key: string, query: GetQuery, path: string, options?: GetOptions): Promise<GetResult> {
@@ -67,7 +71,7 @@ class FakeStore {
     const object = this.objects.get(key);
     if (!object) throw new StoreError('not-found', `no ${key}`);
     if (query.etag !== undefined && query.etag !== object.etag) throw new StoreError('precondition-failed', `${key} changed`);
-    const get = new Get(key, query, path, object.bytes, object.etag, options);
+    const get = new Get(key, query, path, object.bytes, object.etag, options, this.abortsAtOnce);
     this.gets.push(get);
     if (this.automatic) await turn().then(() => get.finish());
     return get.result;
@@ -325,6 +329,30 @@ describe('leaving', () => {
     expect(await Promise.all([read, queued, late].map(outcome))).toEqual(['ok', 'ok', 'ok']);
     expect(s.s3.requests).toBe(2);
     expect(s.file.sizeBytes).toBe(MiB);
+  });
+
+  test('while cancel() waits for a request that is slow to end, nothing new begins', async () => {
+    const s = await setup(4 * MiB, { downloadsMax: 2 });
+    s.s3.automatic = false;
+    s.s3.abortsAtOnce = false;
+    const reads = [0, 1, 2].map((i) => s.reader.ensure(s.source, i * MiB, i * MiB + 10));
+    await settle();
+    expect(s.s3.open.length).toBe(2);
+    let over = false;
+    const cancelled = s.reader.cancel(s.file.id).then(() => {
+      over = true;
+      s.file.truncate(0);
+    });
+    s.s3.gets[0]!.fail(new StoreError('aborted', 'aborted'));
+    s.reader.prefetch(s.source, 3 * MiB, 4 * MiB);
+    await settle();
+    expect(over).toBe(false);
+    s.s3.gets[1]!.land(4096); // it still writes
+    s.s3.gets[1]!.fail(new StoreError('aborted', 'aborted'));
+    await cancelled;
+    expect(await Promise.all(reads.map(outcome))).toEqual(['ok', 'ok', 'ok']);
+    expect(s.s3.requests).toBe(2);
+    expect(s.file.sizeBytes).toBe(0);
   });
 
   test('close() ends everything with aborted', async () => {
