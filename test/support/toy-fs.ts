@@ -7,6 +7,7 @@ import fs from 'node:fs';
 import { Errno } from '../../src/base/errno.js';
 import { FsError } from '../../src/base/fs-error.js';
 import { systemClock, type Time } from '../../src/base/clock.js';
+import { openBacking } from '../../src/fuse/passthrough.js';
 import type { Attr, AttrReply, DirentSink, Entry, FileSystem, OpenReply, RequestContext, SetAttr, StatFs } from '../../src/fuse/ops.js';
 import { OpenFlag, RenameFlag, XattrFlag } from '../../src/fuse/ops.js';
 
@@ -42,6 +43,8 @@ export interface ToyOptions {
   readonly gid?: number;
   /** Where tree and contents are stored, for the next daemon. */
   readonly stateDir?: string;
+  /** Opens (not creates) are passed through to the file in `stateDir`. */
+  readonly passthrough?: boolean;
 }
 
 interface Saved { next: number; nextCookie: number; nodes: (Omit<Node, 'children' | 'cookies' | 'xattrs' | 'data' | 'target'> & { children: [string, number][]; cookies: [string, number][]; target: string | null })[] }
@@ -56,7 +59,9 @@ export class ToyFileSystem implements FileSystem {
   destroyedCount = 0;
   private readonly fdOf = new Map<number, number>();
 
-  constructor(private readonly options: ToyOptions = {}) {
+  private readonly backingIds = new Map<number, number>();
+
+  constructor(private readonly options: ToyOptions = {}, private readonly device = -1) {
     if (options.stateDir && fs.existsSync(`${options.stateDir}/tree`)) this.load(`${options.stateDir}/tree`);
     else {
       this.make(1, IFDIR | 0o755, options.uid ?? 0, options.gid ?? 0, 1);
@@ -147,6 +152,20 @@ export class ToyFileSystem implements FileSystem {
     this.touch(node);
   }
 
+  /** Someone else changed the store: a file in the root appears, or its content is another. */
+  changeBehind(name: string, content: string): number {
+    const root = this.node(1);
+    let ino = root.children.get(name);
+    if (ino === undefined) {
+      ino = this.make(this.next++, IFREG | 0o644, 0, 0, 1).ino;
+      this.put(1, name, ino);
+    }
+    const node = this.node(ino);
+    node.data = Buffer.from(content);
+    this.resize(node, node.data.length);
+    return ino;
+  }
+
   private reserve(node: Node, size: number): void {
     if (node.data.length >= size) return;
     const grown = Buffer.alloc(Math.max(size, node.data.length * 2, 4096));
@@ -223,6 +242,11 @@ export class ToyFileSystem implements FileSystem {
   open(_ctx: RequestContext, ino: number, flags: number): OpenReply {
     const node = this.node(ino);
     if ((flags & OpenFlag.TRUNC) !== 0) this.resize(node, 0);
+    if (this.options.passthrough === true) {
+      let backingId = this.backingIds.get(ino); // one per inode (K5)
+      if (backingId === undefined) this.backingIds.set(ino, (backingId = openBacking(this.device, this.fd(node))));
+      return { fh: ino, backingId, keepCache: true };
+    }
     return { fh: ino, directIo: this.isBlocking(node) };
   }
 
