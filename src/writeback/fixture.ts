@@ -1,5 +1,5 @@
 /** For the tests of this room: a mount without a kernel. Real database, real content files, S3 in memory; names and files change as `fs/` would change them. */
-import { cpSync, mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ManualClock, timeFromMs } from '../base/clock.js';
@@ -23,6 +23,8 @@ import { defaultWritebackConfig, type ByteReader, type ByteSource, type Writebac
 import type { Sealer } from './seal.js';
 import { Writeback } from './writeback.js';
 
+/** In memory where there is such a place: these tests wait for fdatasync thousands of times. */
+const root = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
 const KiB = 1024;
 export const testConfig = {
   ...defaultWritebackConfig, uploadsMax: 4, singlePutBytesMax: 64 * KiB, partBytes: 16 * KiB, copyPartBytes: 16 * KiB, copyBytesMax: 256 * KiB,
@@ -89,7 +91,7 @@ export class TestMount {
     dir?: string; clock?: ManualClock; memory?: MemoryObjectStore; faults?: FaultyOptions; faulty?: FaultyStore; tap?: Tap; config?: Partial<WritebackConfig>;
     hooks?: Partial<WritebackDeps['hooks']>; sealer?: (mount: TestMount) => Sealer;
   } = {}): Promise<TestMount> {
-    const dir = options.dir ?? mkdtempSync(join(tmpdir(), 'hearthfs-writeback-'));
+    const dir = options.dir ?? mkdtempSync(join(root, 'hearthfs-writeback-'));
     const clock = options.clock ?? new ManualClock();
     const memory = options.memory ?? new MemoryObjectStore({ clock, partSizeMin: 1 });
     const metrics = new Metrics();
@@ -116,7 +118,7 @@ export class TestMount {
 
   /** The state on disk at this moment, for `reopen`. */
   copyState(): string {
-    const dir = mkdtempSync(join(tmpdir(), 'hearthfs-writeback-'));
+    const dir = mkdtempSync(join(root, 'hearthfs-writeback-'));
     // In one synchronous stretch: no transaction is half done.
     cpSync(this.dir, dir, { recursive: true, force: true, filter: (path) => !path.endsWith('-shm') && !path.endsWith('lock') });
     return dir;

@@ -67,7 +67,7 @@ export class Ledger {
   /** It is certain that the request was not executed and never will be; what came before it still may be. */
   endAttempt({ attempt, ghost }: Begun): void {
     if (ghost === null) this.deps.attempts.remove(attempt.key);
-    else this.deps.attempts.put({ ...ghost, uploadId: null, parts: [] });
+    else this.deps.attempts.put({ ...ghost, op: ghost.op === 'multipart' ? 'put' : ghost.op, uploadId: null, partSizeBytes: null, parts: [] });
   }
 
   /** `key` holds an object made from `made`. */

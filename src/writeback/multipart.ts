@@ -73,6 +73,17 @@ export class MultipartSender {
     }
   }
 
+  /** An earlier try's upload that will not be continued: the file changed since, or the answer that named it was lost. */
+  async dropStray(key: Key, signal: AbortSignal): Promise<void> {
+    const { attempts, db } = this.deps;
+    const attempt = attempts.get(key);
+    if (attempt?.op !== 'multipart') return;
+    await this.abortStrays(attempt, signal);
+    const now = attempts.get(key);
+    // The tombstone stays for a Complete that may still arrive; its upload is settled.
+    if (now?.nonce === attempt.nonce) db.tx(() => attempts.put({ ...now, op: 'put', uploadId: null, partSizeBytes: null, parts: [] }));
+  }
+
   private resumable(key: Key, inode: Inode, gen: number, source: CopySource | null): Attempt | undefined {
     const attempt = this.deps.attempts.get(key);
     const fits = attempt?.op === 'multipart' && attempt.uploadId !== null && attempt.ino === inode.ino && attempt.gen === gen
@@ -84,8 +95,7 @@ export class MultipartSender {
     plan: { inode: Inode; gen: number; seal: Seal | null; partSize: number; hasNewContent: boolean; source?: CopySource; earlier?: Attempt }, signal: AbortSignal): Promise<Begun | undefined> {
     const { attempts, db, store, tree } = this.deps;
     const { earlier } = plan;
-    const stray = earlier === undefined ? attempts.get(key)?.uploadId ?? null : null;
-    if (stray !== null) await store.abortUpload(key, stray, { signal });
+    if (earlier === undefined) await this.dropStray(key, signal);
     const inode = tree.inodes.get(plan.inode.ino);
     if (inode === undefined || (plan.seal === null && inode.gen !== plan.gen)) return undefined;
     const made = { ino: inode.ino, gen: plan.gen, mgen: inode.mgen };

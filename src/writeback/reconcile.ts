@@ -175,10 +175,8 @@ export class Reconciler {
   }
 
   private async dropStrayUpload(key: Key, action: Action, signal: AbortSignal): Promise<void> {
-    const uploadId = this.deps.attempts.get(key)?.uploadId ?? null;
-    if (uploadId === null || action.do === 'multipart' || action.do === 'fill' || (action.do === 'copy' && action.byParts)) return;
-    await this.deps.store.abortUpload(key, uploadId, { signal });
-    this.deps.db.tx(() => this.deps.attempts.setParts(key, null, []));
+    if (action.do === 'multipart' || action.do === 'fill' || (action.do === 'copy' && action.byParts)) return;
+    await this.multipart.dropStray(key, signal);
   }
 
   /** True if it makes sense to go on at once. */

@@ -285,7 +285,7 @@ export class Writeback {
   }
 
   private async recheck(): Promise<void> {
-    const { attempts, clock, db, store } = this.deps;
+    const { attempts, clock, db } = this.deps;
     const now = clock.now();
     let next = Infinity;
     for (const attempt of attempts.list('tombstone')) {
@@ -296,7 +296,7 @@ export class Writeback {
         if (ageMs >= dueMs && !this.inFlight.has(attempt.key)) {
           const release = this.claim(attempt.key);
           try {
-            if (attempt.uploadId !== null && ageMs >= tombstoneMs) await store.abortUpload(attempt.key, attempt.uploadId, { signal: this.stopping.signal });
+            if (ageMs >= tombstoneMs) await this.multipart.dropStray(attempt.key, this.stopping.signal);
             await this.resolver.recheck(attempt, this.stopping.signal);
           } finally {
             release();
