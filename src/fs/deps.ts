@@ -3,6 +3,7 @@ import type { Log } from '../base/log.js';
 import type { Metrics } from '../base/metrics.js';
 import type { ContentStore } from '../cache/content-store.js';
 import type { Db } from '../db/db.js';
+import type { HardLinks } from '../writeback/hard-links.js';
 import type { AttemptTable } from '../journal/attempts.js';
 import type { Journal } from '../journal/journal.js';
 import type { Discovery } from '../meta/discovery.js';
@@ -45,6 +46,7 @@ export interface FsDeps {
   readonly discovery: Discovery;
   readonly journal: Journal;
   readonly attempts: AttemptTable;
+  readonly links: HardLinks;
   readonly contents: ContentStore;
   readonly reader: ObjectReader;
   readonly store: ObjectStore;

@@ -45,7 +45,7 @@ export class Inodes {
     }
     return this.deps.tree.inodes.create({
       mode, uid: ctx.uid, gid, rdev: 0, sizeBytes: directory ? 4096 : 0, atime: now, mtime: now, ctime: now, nlink: directory ? 2 : 1, gen: 1, mgen: 1, baseGen: null,
-      unsealed: false, attrsComplete: true, content: null, target: null, xattrs: null, foreign: null, lastModifiedMs: null,
+      unsealed: false, attrsComplete: true, content: null, target: null, xattrs: null, foreign: null, linkId: null, linkOffset: 0, lastModifiedMs: null,
       marker: directory, complete: directory, listedAtMs: directory ? this.deps.clock.now() : 0, opens: 0, ...fields,
     });
   }

@@ -143,6 +143,7 @@ export class Names {
     if (isDirectory(inode)) throw new FsError(Errno.EPERM);
     if (inode.nlink >= linkMax) throw new FsError(Errno.EMLINK);
     this.deps.db.tx(() => {
+      if (inode.nlink > 0) this.deps.links.ensureId(inode);
       inode.nlink++;
       inode.opens = 0;
       inode.ctime = this.deps.clock.time();

@@ -44,26 +44,89 @@ export class RemoteAttributes {
   }
 
   private async completeOne(ino: number): Promise<void> {
-    const { store, tree, metrics, config } = this.deps;
-    const inode = tree.inodes.get(ino);
-    if (!inode || !this.needed(inode)) return;
-    const key = tree.keysOf(inode)[0];
-    if (key === undefined || key === '' || this.deps.journal.has(key)) return; // ours: what we have is what counts
+    for (let tries = 0; tries < 3; tries++) {
+      const inode = this.deps.tree.inodes.get(ino);
+      if (!inode || !this.needed(inode)) return;
+      const row = this.deps.tree.objects.holding(inode.ino, inode.gen)[0];
+      if (await (isDirectory(inode) ? this.completeDirectory(inode, row?.key) : row === undefined || this.completeFile(inode, row.key))) return;
+    }
+  }
+
+  /** Its marker: where it is known to be, which after a move is not yet under the present name (J8), else where it would be. */
+  private async completeDirectory({ ino }: Inode, markerKey: Key | undefined): Promise<boolean> {
+    const { tree, db } = this.deps;
+    const key = markerKey ?? tree.directoryKey(ino);
+    if (key === undefined || key === '') return true;
     const asked = this.listings.start();
     try {
-      metrics.add('fs.attribute_heads');
-      const head = await store.head(key, { deadlineMs: config.deadlineMs });
-      if (head) await this.applyHead(key, head, asked);
-      else this.applyAbsent(ino, key, asked);
+      if (markerKey === undefined && this.changes.isOursKey(key, asked)) return true; // what we have is what counts
+      const head = await this.head(key);
+      const inode = tree.inodes.get(ino);
+      if (!inode || inode.attrsComplete) return true;
+      const isThere = markerKey === undefined ? tree.directoryKey(ino) === key && !this.changes.isOursKey(key, asked) : tree.objects.get(key)?.ino === ino && !asked.touched(key);
+      if (!isThere) return false; // moved meanwhile
+      db.tx(() => {
+        if (head) this.apply(inode, FileType.DIR, head, decodeAttributes(head), null);
+        inode.attrsComplete = true; // without a marker it is implied by what lies below it
+        tree.inodes.save(inode);
+      });
+      return true;
     } finally {
       asked.end();
     }
   }
 
-  /** The HEAD of a key says what the tree should show under it. */
+  /**
+   * The object that holds the inode's bytes, which for one that was moved is not yet under its present name. False: it went
+   * elsewhere meanwhile.
+   */
+  private async completeFile({ ino, gen }: Inode, key: Key): Promise<boolean> {
+    const { tree, db } = this.deps;
+    const asked = this.listings.start();
+    try {
+      const head = await this.head(key);
+      const now = tree.objects.get(key);
+      if (now?.ino !== ino || now.gen !== gen) return false;
+      if (head?.etag === now.etag) {
+        await this.applyTo(ino, key, head, asked);
+        return true;
+      }
+      const found = tree.resolve(key);
+      if (found?.inode.ino === ino && !this.changes.isOursKey(key, asked)) {
+        if (head) {
+          db.tx(() => this.changes.changed(found.dentry!, found.inode, head));
+          await this.applyTo(tree.resolve(key)!.inode.ino, key, head, asked);
+          return true;
+        }
+        db.tx(() => {
+          this.deps.metrics.add('fs.remote_deleted');
+          this.changes.removeSubtree(tree.inodes.mustGet(found.dentry!.parent), found.dentry!);
+        });
+        throw new StoreError('not-found', `${key} is gone from S3`);
+      }
+      throw new StoreError('precondition-failed', `${key} was changed by others while it was about to be moved`);
+    } finally {
+      asked.end();
+    }
+  }
+
+  private head(key: Key): Promise<ObjectHead | null> {
+    this.deps.metrics.add('fs.attribute_heads');
+    return this.deps.store.head(key, { deadlineMs: this.deps.config.deadlineMs });
+  }
+
+  /** A HEAD of the name says what the tree should show under it. */
   async applyHead(key: Key, head: ObjectHead, asked: ActiveListing): Promise<void> {
+    const { tree, db } = this.deps;
+    const found = tree.resolve(key);
+    if (!found || isDirectory(found.inode) || this.changes.isOursKey(key, asked)) return;
+    if (tree.objects.get(key)?.etag !== head.etag) db.tx(() => this.changes.changed(found.dentry!, found.inode, head));
+    await this.applyTo(tree.resolve(key)!.inode.ino, key, head, asked);
+  }
+
+  /** The attributes of the object under `key`, which holds the inode's bytes. */
+  private async applyTo(ino: number, key: Key, head: ObjectHead, asked: ActiveListing): Promise<void> {
     const { tree, db, store, config } = this.deps;
-    if (!this.adopt(key, head, asked)) return;
     const attributes = decodeAttributes(head);
     let target: Buffer | null = null;
     if (typeOf(attributes) === FileType.LINK && head.sizeBytes > 0 && head.sizeBytes <= symlinkBytesMax) {
@@ -71,45 +134,19 @@ export class RemoteAttributes {
       target = Buffer.from(body.bytes);
     }
     db.tx(() => {
-      const found = tree.resolve(key);
-      if (!found || found.inode.attrsComplete || asked.touched(key) || this.deps.journal.has(key)) return;
-      const isDir = isDirectory(found.inode);
-      if (!isDir && tree.objects.get(key)?.etag !== head.etag) return; // overtaken while the target was fetched
-      let { inode } = found;
-      const type = this.typeFor(inode, typeOf(attributes), target);
-      if (!isDir && type !== (inode.mode & FileType.MASK) && !this.isUnseen(inode)) inode = this.changes.supersede(found.dentry!, inode, head);
+      let inode = tree.inodes.get(ino);
+      const row = tree.objects.get(key);
+      if (!inode || inode.attrsComplete || row?.etag !== head.etag || row.ino !== ino || asked.touched(key)) return; // overtaken
+      const type = this.typeFor(typeOf(attributes), target);
+      const dentry = tree.dentries.ofInode(ino)[0];
+      if (type !== (inode.mode & FileType.MASK) && dentry && !this.isUnseen(inode)) {
+        inode.attrsComplete = true; // whoever has the old one keeps it as it was
+        inode = this.changes.supersede(dentry, inode, head);
+      }
+      const isUnseen = this.isUnseen(inode);
       this.apply(inode, type, head, attributes, target);
+      this.deps.links.completed(inode, { key, head, attributes, isUnseen });
     });
-  }
-
-  /** Makes the tree hold this version of the object, unless it is ours to say what is there. @returns whether its attributes are of use. */
-  private adopt(key: Key, head: ObjectHead, asked: ActiveListing): boolean {
-    const { tree, db, journal } = this.deps;
-    const found = tree.resolve(key);
-    if (!found || asked.touched(key) || journal.has(key)) return false;
-    const row = tree.objects.get(key);
-    if (isDirectory(found.inode) || row?.etag === head.etag) return true;
-    if (this.changes.isOursKey(key, asked)) return false;
-    db.tx(() => this.changes.changed(found.dentry!, found.inode, head));
-    return true;
-  }
-
-  private applyAbsent(ino: number, key: Key, asked: ActiveListing): void {
-    const { tree, db, metrics } = this.deps;
-    const found = tree.resolve(key);
-    if (!found || found.inode.ino !== ino || this.changes.isOursKey(key, asked)) return;
-    if (isDirectory(found.inode)) {
-      db.tx(() => { // implied by what lies below it; no marker
-        found.inode.attrsComplete = true;
-        tree.inodes.save(found.inode);
-      });
-      return;
-    }
-    db.tx(() => {
-      metrics.add('fs.remote_deleted');
-      this.changes.removeSubtree(tree.inodes.mustGet(found.dentry!.parent), found.dentry!);
-    });
-    throw new StoreError('not-found', `${key} is gone from S3`);
   }
 
   private apply(inode: Inode, type: number, head: ObjectHead, attributes: ReturnType<typeof decodeAttributes>, target: Buffer | null): void {
@@ -119,7 +156,7 @@ export class RemoteAttributes {
     if (attributes.uid !== undefined) inode.uid = attributes.uid;
     if (attributes.gid !== undefined) inode.gid = attributes.gid;
     if (attributes.mtime) inode.mtime = attributes.mtime;
-    inode.ctime = attributes.ctime ?? inode.mtime;
+    if (inode.mgen === 1) inode.ctime = attributes.ctime ?? inode.mtime; // else something was changed here, later
     inode.atime = attributes.atime ?? inode.mtime;
     if (attributes.rdev !== undefined) inode.rdev = attributes.rdev;
     inode.xattrs = attributes.xattrs && attributes.xattrs.size > 0 ? Object.fromEntries([...attributes.xattrs].map(([name, value]) => [name, value.toString('base64')])) : null;
@@ -132,7 +169,11 @@ export class RemoteAttributes {
     tree.inodes.save(inode);
     // Too young to be sure: remembered as of a moment earlier, so that the next listing asks once more
     const young = head.serverDateMs !== undefined && head.serverDateMs - head.lastModifiedMs < settledMs;
-    discovery.recordObject(inode, young ? { ...head, lastModifiedMs: head.lastModifiedMs - 1 } : head);
+    const lastModifiedMs = young ? head.lastModifiedMs - 1 : head.lastModifiedMs;
+    const row = tree.objects.get(head.key);
+    // What the object was made from stays what it was: the inode may have changed since
+    if (row?.ino === inode.ino) tree.objects.put({ ...row, etag: head.etag, sizeBytes: head.sizeBytes, lastModifiedMs, versionId: head.versionId ?? row.versionId });
+    else discovery.recordObject(inode, { ...head, lastModifiedMs });
   }
 
   /** Nothing has named this inode to the kernel as a file of its present type: only a listing made it, and listings do not show types. */
@@ -140,9 +181,8 @@ export class RemoteAttributes {
     return inode.gen === 1 && inode.mgen === 1 && inode.nlink === 1 && this.deps.config.attributes === 'full';
   }
 
-  /** A directory stays one; a symlink without a target is the file it looks like. */
-  private typeFor(inode: Inode, type: number, target: Buffer | null): number {
-    if (isDirectory(inode)) return FileType.DIR;
+  /** A symlink without a target is the file it looks like. */
+  private typeFor(type: number, target: Buffer | null): number {
     if (type === 0 || type === FileType.DIR || (type === FileType.LINK && target === null)) return FileType.REG;
     return type;
   }

@@ -51,7 +51,7 @@ export class RemoteChanges {
   /** The name means a new inode from now on. */
   supersede(dentry: Dentry, inode: Inode, seen: Seen): Inode {
     const { tree, discovery, clock, kernel } = this.deps;
-    const next = discovery.supersede(dentry, seen, clock.now());
+    const next = discovery.supersede(dentry, seen, clock.now(), inode.linkId);
     inode.nlink--;
     inode.opens = this.open.openCount(inode.ino);
     tree.inodes.save(inode);

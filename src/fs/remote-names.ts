@@ -214,6 +214,7 @@ export class RemoteNames {
       }
       db.tx(() => {
         this.merge.end(directory, prefix, listing, soFar);
+        if (!tree.objects.get(prefix)?.etag) directory.attrsComplete = true; // no marker among its keys: there is nothing more to know
         directory.complete = true;
         directory.listedAtMs = startedAt;
         tree.inodes.save(directory);
