@@ -185,6 +185,7 @@ class Harness {
       case 'stranger': {
         this.strangers++;
         const bytes = this.fresh(15);
+        this.valid.add(hash(bytes));
         await this.memoryPut(pick(files, op.at), bytes);
         return;
       }
