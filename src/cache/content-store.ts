@@ -257,6 +257,11 @@ export class ContentStore implements ContentHost {
     };
   }
 
+  /** Our own descriptor for writing, if any, is closed: it would spoil the lease that proves a file quiescent (S2). */
+  closeWriter(file: ContentFile): void {
+    this.fds.closeWriter(file);
+  }
+
   pin(id: number): void { this.setPinned(id, true); }
   unpin(id: number): void { this.setPinned(id, false); }
 

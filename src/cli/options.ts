@@ -96,6 +96,10 @@ export const mountOptions = Object.freeze({
   transport: option({
     name: 'transport', kind: 'text', unit: 'kernel', default: 'kernel', parse: parseChoice('kernel'), why: 'the only one in this version', help: 'how to talk to the kernel',
   }),
+  passthrough: option({
+    name: 'passthrough', kind: 'text', unit: 'auto|off', default: 'auto', parse: parseChoice('auto', 'off'), why: 'hot files at the speed of the local disk',
+    help: 'let the kernel read and write cached files itself (root, Linux 6.9 or later)',
+  }),
   metrics: option({
     name: 'metrics', kind: 'text', unit: 'HOST:PORT', default: undefined, parse: parseHostPort, why: 'off', help: 'serve Prometheus metrics at http://HOST:PORT/metrics',
   }),

@@ -80,7 +80,7 @@ export function resolveConfig(source: string, mountpointText: string, flags: Par
     pathStyle: o.pathStyle ?? endpoint !== undefined,
     cacheDir, cacheSizeBytes, minFree: o.minFree!,
     writeMode: o.writeMode!, fsync: o.fsync!, readMode: o.readMode!, ttlMs: o.ttl!, attributes: o.attributes!, readOnly: o.readOnly!,
-    uid: o.uid ?? world.uid, gid: o.gid ?? world.gid, umask: o.umask!, allowOther: o.allowOther ?? world.uid === 0, transport: o.transport!,
+    uid: o.uid ?? world.uid, gid: o.gid ?? world.gid, umask: o.umask!, allowOther: o.allowOther ?? world.uid === 0, transport: o.transport!, passthrough: o.passthrough!,
     ...(o.metrics === undefined ? {} : { metrics: o.metrics }),
     logLevel: o.logLevel!,
     ...(logFile === undefined ? {} : { logFile }),

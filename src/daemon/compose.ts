@@ -99,6 +99,14 @@ export async function compose(config: MountConfig, generation: number, kernel: K
       isBusy: (ino) => late.fs?.isBusy(ino) ?? false,
       nameChanged: (parent, name) => kernel.nameChanged(parent, name),
       contentChanged: (ino) => kernel.contentChanged(ino),
+      kernelWrites: {
+        hasWriters: (ino) => late.fs?.passthrough.hasWriters(ino) ?? false,
+        refresh: (ino) => {
+          const inode = tree.inodes.get(ino);
+          if (inode) late.fs?.passthrough.refresh(inode);
+        },
+        sealed: (ino, stat) => late.fs?.passthrough.sealed(ino, stat),
+      },
     },
   });
   const fs = (late.fs = new HearthFs({
@@ -109,6 +117,8 @@ export async function compose(config: MountConfig, generation: number, kernel: K
     },
   }, generation));
   if (generation === 0) fs.newConnection();
+  else fs.sameConnection();
+  life.own(fs.passthrough);
   await contents.recover();
   await writeback.recover();
   life.defer(async () => {

@@ -26,6 +26,8 @@ export interface MountConfig {
   readonly umask: number;
   readonly allowOther: boolean;
   readonly transport: 'kernel';
+  /** `auto`: wherever the kernel allows it. */
+  readonly passthrough: 'auto' | 'off';
   /** host:port of the Prometheus endpoint. */
   readonly metrics?: string;
   readonly logLevel: 'error' | 'warn' | 'info' | 'debug' | 'trace';

@@ -60,7 +60,7 @@ export class DaemonControl implements ControlTarget {
     const { lastError } = health.status;
     return {
       mountpoint: config.mountpoint, bucket: config.bucket, prefix: config.prefix, endpoint: config.endpoint ?? null, state: value,
-      since: new Date(this.state.since).toISOString(), supervisorPid: this.deps.supervisorPid, daemonPid: process.pid, transport: 'kernel', passthrough: false,
+      since: new Date(this.state.since).toISOString(), supervisorPid: this.deps.supervisorPid, daemonPid: process.pid, transport: 'kernel', passthrough: this.deps.fs.passthrough.enabled,
       pending: journal.count() + journal.walks().length, dirtyBytes: stats.dirtyBytes, cacheBytes: stats.cacheBytes, cacheLimitBytes: stats.limitBytes,
       parked: journal.parkedCount(), conflicts: conflicts.count(), version, uptimeMs: clock.now() - this.deps.startedAtMs, readOnly: config.readOnly,
       lastError: lastError === undefined ? null : { message: lastError, at: new Date(health.status.sinceMs).toISOString() },

@@ -1,5 +1,5 @@
 /** The daemon: started by the supervisor with the device as descriptor 3; composes everything, serves, and drains when the mount is gone. */
-import { appendFileSync, mkdirSync, unlinkSync } from 'node:fs';
+import { appendFileSync, mkdirSync, statfsSync, unlinkSync } from 'node:fs';
 import { Errno, errnoName } from '../base/errno.js';
 import { Lifetime } from '../base/lifetime.js';
 import { createLog, type Log } from '../base/log.js';
@@ -8,6 +8,7 @@ import { UserError } from '../base/user-error.js';
 import { serveControl } from '../control/server.js';
 import { Notifier } from '../fuse/notifier.js';
 import type { NegotiatedInit } from '../fuse/negotiate.js';
+import { closeBacking, openBacking } from '../fuse/passthrough.js';
 import { FuseSession } from '../fuse/session.js';
 import { serveMetrics } from '../http/metrics.js';
 import { compose, type Parts } from './compose.js';
@@ -54,14 +55,24 @@ async function serve(link: SupervisorLink, life: Lifetime, log: Log): Promise<vo
   const parts = await compose(config, generation, kernel, life, log, metrics);
   await link.prepared();
 
-  const stored = generation > 0 ? parts.db.fact(sessionFact) : undefined;
+  const stored = generation > 0 ? parts.db.fact(sessionFact) || undefined : undefined;
+  const usePassthrough = (negotiated: NegotiatedInit): void => {
+    if (!negotiated.passthrough) return;
+    parts.fs.passthrough.enable({ open: (fd) => openBacking(link.device, fd), close: (id) => closeBacking(link.device, id) });
+  };
+  if (stored !== undefined) usePassthrough(JSON.parse(stored) as NegotiatedInit);
+  if (generation === 0) parts.db.setFact(sessionFact, ''); // what an earlier mount negotiated is no news to a successor
   notifier = life.own(Notifier.start({ device: link.device, log, metrics }));
   let ended!: () => void;
   const over = new Promise<void>((resolve) => (ended = resolve));
   const session = FuseSession.start({
-    device: link.device, fs: parts.fs, log, metrics, init: {}, resend: generation > 0,
+    device: link.device, fs: parts.fs, log, metrics, resend: generation > 0,
+    init: config.passthrough === 'auto' && process.getuid?.() === 0 ? { passthrough: true, maxStackDepth: isOverlay(config.cacheDir) ? 2 : 1 } : {},
     ...(stored !== undefined && { resume: JSON.parse(stored) as NegotiatedInit }),
-    onInit: (negotiated) => parts.db.setFact(sessionFact, JSON.stringify(negotiated)),
+    onInit: (negotiated) => {
+      parts.db.setFact(sessionFact, JSON.stringify(negotiated));
+      usePassthrough(negotiated);
+    },
     onEnded: () => ended(),
   });
   life.own(session);
@@ -120,6 +131,11 @@ async function drainOrphaned(parts: Parts, log: Log): Promise<void> {
   await parts.writeback.drain({ deadlineMs: orphanDrainMs });
   const left = parts.journal.count();
   if (left > 0) log.warn('changes that S3 does not have stay in the cache directory for the next mount', { room: 'daemon', pending: left });
+}
+
+/** OVERLAYFS_SUPER_MAGIC of statfs(2): a cache on it needs one more level of stacking (K7). */
+function isOverlay(path: string): boolean {
+  return statfsSync(path).type === 0x794c7630;
 }
 
 function removeQuietly(path: string): void {

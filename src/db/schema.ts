@@ -105,6 +105,10 @@ CREATE TABLE content (
   used_at INTEGER NOT NULL
 );
 
+-- fs: content files the kernel reads and writes itself: the id each inode is registered under on this connection (K5, K12).
+-- ctime_ns and size: those of the content file when the sealed inode was opened for writing, null without writers; others now mean it was written.
+CREATE TABLE backing (ino INTEGER PRIMARY KEY, backing_id INTEGER NOT NULL, ctime_ns TEXT, size INTEGER);
+
 -- fs: answers to mutating requests whose reply may not have left (K11).
 CREATE TABLE replay (uniq TEXT PRIMARY KEY, opcode TEXT NOT NULL, result TEXT NOT NULL) WITHOUT ROWID;
 `,

@@ -6,6 +6,7 @@ import { FileType, isDirectory, isRegular, type Inode } from '../meta/inode.js';
 import type { FsDeps } from './deps.js';
 import type { FileContents } from './file-content.js';
 import type { Inodes } from './inodes.js';
+import type { Passthrough } from './passthrough.js';
 import type { RemoteNames } from './remote-names.js';
 import type { Replay } from './replay.js';
 
@@ -19,10 +20,11 @@ const groupExecute = 0o010;
 export class Attributes {
   constructor(
     private readonly deps: FsDeps, private readonly inodes: Inodes, private readonly contents: FileContents,
-    private readonly remote: RemoteNames, private readonly replay: Replay,
+    private readonly remote: RemoteNames, private readonly replay: Replay, private readonly passthrough: Passthrough,
   ) {}
 
   attrOf(inode: Inode): Attr {
+    this.passthrough.refresh(inode);
     const file = isRegular(inode) ? this.contents.existing(inode) : undefined;
     // Holes of a file that is wholly local show in st_blocks as on any file system; what is still in S3 counts as if it were here
     const bytes = file?.isComplete ? Math.min(file.allocatedBytes(), Math.ceil(inode.sizeBytes / 512) * 512 + 4096) : inode.sizeBytes;
@@ -62,6 +64,7 @@ export class Attributes {
     if (this.remote.needsAttributes(before)) await this.remote.completeAttributes([before], ctx.signal);
     if (change.sizeBytes !== undefined) await this.truncate(ino, change.sizeBytes);
     const inode = this.inodes.mustGet(ino);
+    this.passthrough.refresh(inode);
     this.deps.db.tx(() => {
       this.apply(inode, change);
       if (isDirectory(inode) && inode.nlink > 0) this.inodes.ensureMarker(inode);

@@ -2,6 +2,7 @@ import { isRegular, type Inode } from '../meta/inode.js';
 import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
 import type { FsDeps } from './deps.js';
+import type { Passthrough } from './passthrough.js';
 import { waitFor } from './wait-for.js';
 
 /**
@@ -9,11 +10,12 @@ import { waitFor } from './wait-for.js';
  * names bytes the disk does not have.
  */
 export class Durability {
-  constructor(private readonly deps: FsDeps) {}
+  constructor(private readonly deps: FsDeps, private readonly passthrough: Passthrough) {}
 
   /** fsync(2) of one file; of a directory where `inode` has no content. *Journaled* when it resolves, with `--fsync remote` *uploaded*. */
   async journaled(inode: Inode, signal: AbortSignal): Promise<void> {
     const { db, tree, contents, config } = this.deps;
+    this.passthrough.refresh(inode);
     db.tx(() => tree.inodes.settle(inode));
     if (isRegular(inode) && inode.content !== null) await contents.sync([inode.content]);
     await db.durable();
@@ -23,6 +25,7 @@ export class Durability {
   /** Resolves once S3 has the inode as it is now. */
   async uploaded(inode: Inode, signal: AbortSignal): Promise<void> {
     const { db, tree, journal, uploads } = this.deps;
+    this.passthrough.refresh(inode);
     db.tx(() => {
       tree.inodes.settle(inode);
       for (const key of tree.keysOf(inode)) if (journal.has(key)) journal.hasten(key);
@@ -38,9 +41,10 @@ export class Durability {
   /** Everything accepted so far, journaled: the journal interval, and shutdown. */
   async all(): Promise<void> {
     const { db, tree, contents } = this.deps;
+    const written = this.passthrough.refreshAll();
     const volatile = [...tree.inodes.volatileInodes];
     if (volatile.length > 0) db.tx(() => volatile.forEach((inode) => tree.inodes.settle(inode)));
-    const unsynced = contents.unsynced();
+    const unsynced = [...new Set([...contents.unsynced(), ...written])];
     if (unsynced.length > 0) await contents.sync(unsynced);
     await db.durable();
   }

@@ -3,6 +3,7 @@ import { FsError } from '../base/fs-error.js';
 import { SystemError } from '../base/libc.js';
 import { StoreError, type StoreErrorKind } from '../s3/store-error.js';
 import { CacheFullError, ContentLostError } from '../cache/cache-error.js';
+import { DbError } from '../db/db-error.js';
 import { SourceLostError } from '../prefetch/source-lost-error.js';
 
 /** The errno an application sees for what S3 answered. Total; tested as a table. Never ENOENT for a failure (promise 5). */
@@ -24,6 +25,7 @@ export function storeErrno(kind: StoreErrorKind): Errno {
 export function toFsError(error: unknown): unknown {
   if (error instanceof FsError || error instanceof SystemError) return error;
   if (error instanceof StoreError) return new FsError(storeErrno(error.kind), error.message, { cause: error });
+  if (error instanceof DbError) return new FsError(error.kind === 'full' ? Errno.ENOSPC : Errno.EIO, error.message, { cause: error });
   if (error instanceof CacheFullError) return new FsError(Errno.ENOSPC, error.message, { cause: error });
   if (error instanceof ContentLostError) return new FsError(Errno.EIO, error.message, { cause: error });
   if (error instanceof SourceLostError) return new FsError(Errno.ESTALE, error.message, { cause: error });

@@ -15,6 +15,7 @@ import { ListingMerge } from './listing-merge.js';
 import { Names } from './names.js';
 import { OpenFiles } from './open-files.js';
 import { OpenReplies } from './open-replies.js';
+import { Passthrough } from './passthrough.js';
 import { RemoteAttributes } from './remote-attributes.js';
 import { RemoteChanges } from './remote-changes.js';
 import { RemoteNames } from './remote-names.js';
@@ -39,6 +40,7 @@ export class HearthFs implements FileSystem {
   readonly remote: RemoteNames;
   readonly contents: FileContents;
   readonly data: FileData;
+  readonly passthrough: Passthrough;
   private readonly inodes: Inodes;
   private readonly attributes: Attributes;
   private readonly names: Names;
@@ -54,14 +56,15 @@ export class HearthFs implements FileSystem {
     this.files = new OpenFiles(generation);
     this.replay = new Replay(deps.db);
     this.contents = new FileContents(deps);
-    this.durability = new Durability(deps);
+    this.passthrough = new Passthrough(deps, this.contents, this.files);
+    this.durability = new Durability(deps, this.passthrough);
     const listings = new ActiveListings(deps.journal);
     const changes = new RemoteChanges(deps, this.contents, this.files);
     const remoteAttributes = new RemoteAttributes(deps, changes, listings);
     this.remote = new RemoteNames(deps, new ListingMerge(deps, changes, this.hidden), this.hidden, remoteAttributes, listings);
     this.inodes = new Inodes(deps, this.contents, this.files);
-    this.attributes = new Attributes(deps, this.inodes, this.contents, this.remote, this.replay);
-    this.opens = new OpenReplies(deps, this.inodes, this.contents, this.files, this.remote, this.replay, this.durability, () => this.attributes);
+    this.attributes = new Attributes(deps, this.inodes, this.contents, this.remote, this.replay, this.passthrough);
+    this.opens = new OpenReplies(deps, this.inodes, this.contents, this.files, this.remote, this.replay, this.durability, () => this.attributes, this.passthrough);
     this.names = new Names(deps, this.inodes, this.contents, this.attributes, this.remote, this.replay, this.opens);
     this.renames = new Rename(deps, this.inodes, this.contents, this.names, this.remote, this.replay);
     this.data = new FileData(deps, this.inodes, this.contents, this.files, this.opens, this.replay);
@@ -73,7 +76,13 @@ export class HearthFs implements FileSystem {
   newConnection(): void {
     this.replay.clear();
     const { db, tree } = this.deps;
+    this.passthrough.recover(false);
     for (const orphan of tree.inodes.orphans()) db.tx(() => this.inodes.reap(orphan));
+  }
+
+  /** The connection of an earlier daemon goes on: its handles are open. */
+  sameConnection(): void {
+    this.passthrough.recover(true);
   }
 
   onDestroy(listener: () => void): void {
@@ -141,6 +150,7 @@ export class HearthFs implements FileSystem {
   }
 
   forget(ino: number): void {
+    this.passthrough.forgotten(ino);
     const inode = this.deps.tree.inodes.get(ino);
     if (!inode || inode.nlink > 0 || this.files.openCount(ino) > 0 || inode.opens > 0) return;
     this.deps.db.tx(() => this.inodes.reap(inode));

@@ -82,8 +82,9 @@ export class Names {
     return this.createReply(inode, flags);
   }
 
-  private createReply(inode: Inode, flags: number): Entry & OpenReply {
-    return { ...this.attributes.entry(inode, undefined), ...this.opens.opened(inode, flags) };
+  private async createReply(inode: Inode, flags: number): Promise<Entry & OpenReply> {
+    const opened = await this.opens.openedDurably(inode, flags);
+    return { ...this.attributes.entry(this.inodes.mustGet(inode.ino), undefined), ...opened };
   }
 
   async tmpfile(ctx: RequestContext, parent: number, flags: number, mode: number): Promise<Entry & OpenReply> {

@@ -46,7 +46,13 @@ export class OpenFiles {
     return file;
   }
 
-  openCount(ino: number): number { return this.counts.get(ino)?.open ?? 0; }
+  /** Inodes that handles of an earlier daemon may still hold open: counted as open until the kernel forgets them. */
+  readonly inherited = new Set<number>();
+
+  /** Handles this daemon gave out and has not seen released. */
+  ownCount(ino: number): number { return this.counts.get(ino)?.open ?? 0; }
+
+  openCount(ino: number): number { return this.ownCount(ino) + (this.inherited.has(ino) ? 1 : 0); }
   writerCount(ino: number): number { return this.counts.get(ino)?.writers ?? 0; }
   get size(): number { return this.byHandle.size; }
 }

@@ -8,6 +8,7 @@ import type { FsDeps } from './deps.js';
 import type { FileContents } from './file-content.js';
 import type { Inodes } from './inodes.js';
 import type { OpenFile, OpenFiles } from './open-files.js';
+import type { Passthrough } from './passthrough.js';
 import type { RemoteNames } from './remote-names.js';
 import type { Replay } from './replay.js';
 import type { Durability } from './durability.js';
@@ -20,6 +21,7 @@ export class OpenReplies {
   constructor(
     private readonly deps: FsDeps, private readonly inodes: Inodes, private readonly contents: FileContents, private readonly files: OpenFiles,
     private readonly remote: RemoteNames, private readonly replay: Replay, private readonly durability: Durability, private readonly attributes: () => Attributes,
+    private readonly passthrough: Passthrough,
   ) {}
 
   async open(ctx: RequestContext, ino: number, flags: number, killSuidGid: boolean): Promise<OpenReply> {
@@ -37,12 +39,20 @@ export class OpenReplies {
         this.replay.record(ctx, 'open', { ino });
       });
     }
-    return this.opened(this.inodes.mustGet(ino), flags);
+    return this.openedDurably(this.inodes.mustGet(ino), flags);
+  }
+
+  /** K9: O_SYNC and O_DSYNC writes in passthrough send no FSYNC, so their dirty mark is *journaled* before the OPEN is answered. */
+  async openedDurably(inode: Inode, flags: number): Promise<OpenReply> {
+    const reply = this.opened(inode, flags);
+    if (reply.backingId !== undefined && flags & OpenFlag.SYNC && (flags & OpenFlag.ACCMODE) !== OpenFlag.RDONLY) await this.deps.db.durable();
+    return reply;
   }
 
   /** The handle, and the read-ahead of a small file: it is fetched whole at open. */
   opened(inode: Inode, flags: number): OpenReply {
     const writable = (flags & OpenFlag.ACCMODE) !== OpenFlag.RDONLY;
+    const backingId = this.passthrough.openFor(inode, writable);
     const file = this.files.open(inode.ino, writable, new StreamState());
     if (inode.sizeBytes > 0 || inode.content !== null) this.hold(inode);
     const content = this.contents.existing(inode);
@@ -50,6 +60,7 @@ export class OpenReplies {
       this.deps.reader.prefetch(this.contents.source(inode, content), 0, inode.sizeBytes);
     }
     const keepCache = this.contents.noteOpen(inode);
+    if (backingId !== undefined) return { fh: file.fh, backingId }; // K6: never with KEEP_CACHE
     return { fh: file.fh, keepCache };
   }
 
@@ -84,11 +95,14 @@ export class OpenReplies {
       this.held.delete(file.ino);
     }
     if (!inode) return;
+    const inPassthrough = this.passthrough.isHeld(inode.ino);
+    if (inPassthrough) this.passthrough.refresh(inode);
+    this.passthrough.closed(inode);
     if (inode.nlink === 0) {
       this.orphanClosed(file.ino);
       return;
     }
-    if (file.writable && inode.unsealed && this.files.writerCount(file.ino) === 0) {
+    if (file.writable && inode.unsealed && !inPassthrough && this.files.writerCount(file.ino) === 0) {
       this.deps.db.tx(() => {
         this.deps.tree.inodes.settle(inode);
         this.contents.markKeys(inode, this.deps.config.uploadDelayMs);

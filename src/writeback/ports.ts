@@ -48,6 +48,14 @@ export interface WritebackHooks {
   contentChanged(ino: number): void;
   /** The inode lost its last name here; whoever has it open keeps it. */
   orphaned?(ino: number): void;
+  /** Files the kernel writes itself, without telling (S). Absent: every write comes through this process. */
+  readonly kernelWrites?: {
+    hasWriters(ino: number): boolean;
+    /** Size and times from the content file into the inode. */
+    refresh(ino: number): void;
+    /** In the transaction of a seal: what the content file looks like now is sealed; another ctime or size begins the next generation. */
+    sealed(ino: number, stat: { readonly ctimeNs: bigint; readonly size: bigint }): void;
+  };
   /** Holds back writers of the inode until the answer is called; without it a copy is only made where nothing can come between. */
   holdWrites?(ino: number): Promise<() => void>;
 }

@@ -22,7 +22,8 @@ export function recoverLocal(deps: WritebackDeps): void {
       const stat = statOf(deps, inode.content);
       if (stat && !db.previous.clean) {
         recovered++;
-        if (stat.size !== inode.sizeBytes || stat.mtimeMs > inode.mtime.sec * 1000 + inode.mtime.nsec / 1e6) {
+        // ctime says when the row was last right: times set by utimensat after the last write must not be undone
+        if (stat.size !== inode.sizeBytes || stat.mtimeMs > inode.ctime.sec * 1000 + inode.ctime.nsec / 1e6) {
           inode.sizeBytes = stat.size;
           inode.mtime = inode.ctime = timeFromMs(stat.mtimeMs);
           tree.inodes.save(inode);

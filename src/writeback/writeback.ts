@@ -13,6 +13,7 @@ import type { WritebackDeps } from './ports.js';
 import { Reconciler } from './reconcile.js';
 import { abortStrays, recoverLocal } from './recovery.js';
 import { Resolver } from './resolver.js';
+import { PassthroughSealer } from './passthrough-seal.js';
 import { PlainSealer, type Sealer } from './seal.js';
 import { Sender } from './upload.js';
 import { UploadWaiters } from './upload-waiters.js';
@@ -69,7 +70,7 @@ export class Writeback {
   private readonly idleListeners = new Set<() => void>();
   private stopMarked: (() => void) | undefined;
 
-  constructor(private readonly deps: WritebackDeps, sealer: Sealer = new PlainSealer(deps)) {
+  constructor(private readonly deps: WritebackDeps, sealer: Sealer = new PassthroughSealer(deps, new PlainSealer(deps))) {
     this.world = new TreeWorld(deps);
     this.ledger = new Ledger(deps, this.world);
     this.uploads = new UploadWaiters(deps);

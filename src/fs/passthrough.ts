@@ -1,0 +1,268 @@
+import fs from 'node:fs';
+import type { Time } from '../base/clock.js';
+import { SystemError } from '../base/libc.js';
+import type { ContentFile } from '../cache/content-file.js';
+import { isRegular, type Inode } from '../meta/inode.js';
+import type { FsDeps } from './deps.js';
+import type { FileContents } from './file-content.js';
+import { isQuiescent } from './lease.js';
+import type { OpenFiles } from './open-files.js';
+
+/** The device's backing-file calls; bound to it by the daemon once INIT took PASSTHROUGH. */
+export interface BackingDevice {
+  /** @throws SystemError where the kernel refuses this file (K7). */
+  open(fd: number): number;
+  close(backingId: number): void;
+}
+
+/** A content file as it was when its inode was last known to be sealed: another ctime or size means it was written (S5). */
+interface Seen { readonly ctimeNs: bigint; readonly size: bigint }
+
+interface Backing {
+  readonly id: number;
+  readonly file: ContentFile;
+  readonly release: () => void;
+  /** The kernel may be writing: a handle or a mapping for writing was given out and no lease has been granted since (S2). */
+  writers: boolean;
+  seen: Seen | null;
+  /** mtime of the content file when it was last looked at; only a change of it is news. */
+  mtimeNs: bigint;
+}
+
+interface BackingRow { ino: number; backing_id: number; ctime_ns: string | null; size: number | null }
+
+const lingerMs = 1000;
+/** Without multigrain timestamps (before Linux 6.13) two changes within a tick share their ctime (S3). */
+const ctimeGrainMs = 20;
+
+/**
+ * Files the kernel reads and writes without us. A content file that is complete is registered at the inode's first open; every open of the inode is
+ * then answered with that id, until the last RELEASE (K5, K6).
+ *
+ * Invariants: 1. an inode is open either in passthrough or through us, never both. 2. A backing id is on record before the OPEN that
+ * carries it is answered (K12). 3. While `writers`, the inode is unsealed, or `seen` is on record: no WRITE will tell us, but another
+ * ctime or size does, at the next look, at the latest after a crash (S5, K9). 4. While a backing lives its content file is held: not evicted, not replaced.
+ */
+export class Passthrough {
+  private device: BackingDevice | undefined;
+  private readonly backings = new Map<number, Backing>();
+  private timer: NodeJS.Timeout | undefined;
+  /** Inodes up to here may be open through an earlier daemon, in ordinary mode: not to be mixed with passthrough (K6). */
+  private oldInoMax = 0;
+
+  constructor(private readonly deps: FsDeps, private readonly contents: FileContents, private readonly files: OpenFiles) {
+    deps.metrics.gauge('fuse.passthrough_files', () => this.backings.size);
+  }
+
+  get enabled(): boolean { return this.device !== undefined; }
+
+  /**
+   * What an earlier daemon left, before anything may be evicted or uploaded: files that were written after their inode was last known to be
+   * sealed are dirty (K9). `inherit`: the connection is still the same, so the ids are good and handles may be open.
+   */
+  recover(inherit: boolean): void {
+    const { db, tree } = this.deps;
+    const rows = db.prepare<[], BackingRow>('SELECT * FROM backing').all();
+    if (inherit) this.oldInoMax = db.prepare<[], { ino: number }>('SELECT max(ino) AS ino FROM inode').get()!.ino;
+    for (const row of rows) {
+      const inode = tree.inodes.get(row.ino);
+      const file = inode && this.contents.existing(inode);
+      if (!inode || !file) continue;
+      const backing = this.add(row.ino, row.backing_id, file);
+      backing.writers = row.ctime_ns !== null || inode.unsealed;
+      backing.seen = row.ctime_ns === null ? null : { ctimeNs: BigInt(row.ctime_ns), size: BigInt(row.size!) };
+      this.refresh(inode);
+      if (inherit) this.files.inherited.add(row.ino);
+      else {
+        this.backings.delete(row.ino);
+        backing.release();
+      }
+    }
+    if (!inherit) db.tx(() => db.prepare('DELETE FROM backing').run());
+    else if (this.backings.size > 0) this.lingerOn();
+  }
+
+  /** The connection can do it. */
+  enable(device: BackingDevice): void {
+    this.device = device;
+  }
+
+  isHeld(ino: number): boolean { return this.backings.has(ino); }
+
+  /** The kernel itself may be writing the inode's content file. */
+  hasWriters(ino: number): boolean { return this.backings.get(ino)?.writers ?? false; }
+
+  /**
+   * The backing id to answer an OPEN with, or undefined for an ordinary open. Called before the handle is counted. For a writer the dirty mark
+   * is committed when this returns: there will be no WRITE request.
+   */
+  openFor(inode: Inode, writable: boolean): number | undefined {
+    if (!this.device || !isRegular(inode)) return undefined;
+    let backing = this.backings.get(inode.ino);
+    if (!backing) {
+      if (this.files.ownCount(inode.ino) > 0 || inode.ino <= this.oldInoMax) return undefined;
+      if (writable && this.deps.contents.isAboveHighWater) return undefined;
+      const file = this.contents.file(inode);
+      if (!file.isComplete) return undefined;
+      backing = this.register(inode, file);
+      if (!backing) return undefined;
+    }
+    if (writable) this.mayBeWritten(inode, backing);
+    return backing.id;
+  }
+
+  /** The last handle of this daemon is closed. */
+  closed(inode: Inode): void {
+    const backing = this.backings.get(inode.ino);
+    if (!backing || this.files.openCount(inode.ino) > 0) return;
+    if (backing.writers && !this.writersGone(inode, backing)) return this.lingerOn();
+    this.remove(inode.ino, backing);
+  }
+
+  /** The kernel forgot the inode: nothing of it is open or mapped, whoever opened it. */
+  forgotten(ino: number): void {
+    const backing = this.backings.get(ino);
+    this.files.inherited.delete(ino);
+    if (!backing) return;
+    const inode = this.deps.tree.inodes.get(ino);
+    if (inode && backing.writers && !this.writersGone(inode, backing)) return this.lingerOn();
+    this.remove(ino, backing);
+  }
+
+  /** K8: size and times of a file the kernel may be writing come from the content file. */
+  refresh(inode: Inode): void {
+    const backing = this.backings.get(inode.ino);
+    if (!backing?.writers) return;
+    const stat = fs.statSync(backing.file.path, { bigint: true, throwIfNoEntry: false });
+    if (!stat) return;
+    if (!inode.unsealed) {
+      if (backing.seen && stat.ctimeNs === backing.seen.ctimeNs && stat.size === backing.seen.size) return;
+      this.contents.beginChange(inode, backing.file);
+    }
+    const size = Number(stat.size);
+    if (size === inode.sizeBytes && stat.mtimeNs === backing.mtimeNs) return;
+    inode.sizeBytes = size;
+    if (stat.mtimeNs !== backing.mtimeNs) {
+      inode.mtime = timeOf(stat.mtimeNs);
+      backing.mtimeNs = stat.mtimeNs;
+    }
+    const changed = timeOf(stat.ctimeNs);
+    if (changed.sec > inode.ctime.sec || (changed.sec === inode.ctime.sec && changed.nsec > inode.ctime.nsec)) inode.ctime = changed;
+    this.deps.tree.inodes.keepVolatile(inode);
+  }
+
+  /** For the journal interval: brings the inodes the kernel may be writing up to date; answers their content files. */
+  refreshAll(): number[] {
+    const ids: number[] = [];
+    for (const [ino, backing] of this.backings) {
+      if (!backing.writers) continue;
+      const inode = this.deps.tree.inodes.get(ino);
+      if (!inode) continue;
+      this.refresh(inode);
+      ids.push(backing.file.id);
+    }
+    return ids;
+  }
+
+  /** In the transaction of a seal: what the content file looks like now is sealed. */
+  sealed(ino: number, seen: Seen): void {
+    const backing = this.backings.get(ino);
+    if (backing?.writers) this.record(ino, backing, { ctimeNs: seen.ctimeNs, size: seen.size });
+  }
+
+  close(): void {
+    clearInterval(this.timer);
+  }
+
+  private register(inode: Inode, file: ContentFile): Backing | undefined {
+    const fd = fs.openSync(file.path, 'r'); // S2: the kernel uses the file, not the descriptor's mode
+    let id: number;
+    try {
+      id = this.device!.open(fd);
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      this.deps.metrics.add('fuse.passthrough_refused'); // K7: an ordinary open
+      return undefined;
+    } finally {
+      fs.closeSync(fd);
+    }
+    this.deps.db.prepare('INSERT OR REPLACE INTO backing (ino, backing_id) VALUES (?, ?)').run(inode.ino, id);
+    return this.add(inode.ino, id, file);
+  }
+
+  private add(ino: number, id: number, file: ContentFile): Backing {
+    const { mtimeNs } = fs.statSync(file.path, { bigint: true });
+    const backing: Backing = { id, file, release: this.deps.contents.acquire(file), writers: false, seen: null, mtimeNs };
+    this.backings.set(ino, backing);
+    return backing;
+  }
+
+  private mayBeWritten(inode: Inode, backing: Backing): void {
+    if (backing.writers) return;
+    backing.writers = true;
+    const { ctimeNs, size, mtimeNs } = fs.statSync(backing.file.path, { bigint: true });
+    backing.mtimeNs = mtimeNs;
+    const ageMs = this.deps.clock.now() - Number(ctimeNs / 1_000_000n);
+    // Too fresh a ctime cannot tell a write that follows: then the file counts as written
+    if (!inode.unsealed && ageMs < ctimeGrainMs) this.contents.beginChange(inode, backing.file);
+    this.record(inode.ino, backing, { ctimeNs, size });
+  }
+
+  private record(ino: number, backing: Backing, seen: Seen | null): void {
+    backing.seen = seen;
+    this.deps.db.prepare('UPDATE backing SET ctime_ns = ?, size = ? WHERE ino = ?').run(seen && seen.ctimeNs.toString(), seen && Number(seen.size), ino);
+  }
+
+  private isQuiet(backing: Backing): boolean {
+    this.deps.contents.closeWriter(backing.file);
+    return isQuiescent(backing.file.path);
+  }
+
+  /** @returns false while something may still write: then its backing stays registered. */
+  private writersGone(inode: Inode, backing: Backing): boolean {
+    if (!this.isQuiet(backing)) return false;
+    this.refresh(inode);
+    backing.writers = false;
+    this.deps.db.tx(() => {
+      this.record(inode.ino, backing, null);
+      if (!inode.unsealed) return;
+      this.deps.tree.inodes.settle(inode);
+      if (inode.nlink > 0) this.contents.markKeys(inode, this.deps.config.uploadDelayMs);
+    });
+    return true;
+  }
+
+  private remove(ino: number, backing: Backing): void {
+    this.backings.delete(ino);
+    this.deps.db.prepare('DELETE FROM backing WHERE ino = ?').run(ino);
+    backing.release();
+    try {
+      this.device?.close(backing.id);
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error; // the connection is gone, and its ids with it
+    }
+  }
+
+  /** A mapping outlives its descriptor, and handles of an earlier daemon are unknown: look again until a lease is granted. */
+  private lingerOn(): void {
+    this.timer ??= setInterval(() => this.linger(), lingerMs).unref();
+  }
+
+  private linger(): void {
+    let waiting = false;
+    for (const [ino, backing] of this.backings) {
+      if (this.files.ownCount(ino) > 0) continue;
+      const inode = this.deps.tree.inodes.get(ino);
+      if (inode && backing.writers && !this.writersGone(inode, backing)) waiting = true;
+      else if (!this.files.inherited.has(ino)) this.remove(ino, backing);
+    }
+    if (waiting) return;
+    clearInterval(this.timer);
+    this.timer = undefined;
+  }
+}
+
+function timeOf(ns: bigint): Time {
+  const sec = ns / 1_000_000_000n;
+  return { sec: Number(sec), nsec: Number(ns - sec * 1_000_000_000n) };
+}
