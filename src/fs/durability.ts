@@ -30,12 +30,28 @@ export class Durability {
       tree.inodes.settle(inode);
       for (const key of tree.keysOf(inode)) if (journal.has(key)) journal.hasten(key);
     });
+    const away = this.whenAway();
     try {
-      await waitFor(signal, uploads.waitUploaded(inode.ino, signal));
+      await waitFor(signal, uploads.waitUploaded(inode.ino, AbortSignal.any([signal, away.signal])));
     } catch (error) {
+      if (away.signal.aborted) throw new FsError(Errno.EIO, `Cannot upload inode ${inode.ino}: S3 has not answered for ${this.deps.config.deadlineMs} ms; it is kept and uploaded later`, { cause: error });
       if (error instanceof FsError) throw error;
       throw new FsError(Errno.EIO, `Cannot upload inode ${inode.ino}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    } finally {
+      away.stop();
     }
+  }
+
+  /** An upload may take as long as it takes, but who waits for one does not wait out an outage: fires once S3 was away for the deadline. */
+  private whenAway(): { signal: AbortSignal; stop(): void } {
+    const { clock, health, config } = this.deps;
+    const controller = new AbortController();
+    let since: number | undefined;
+    const timer = setInterval(() => {
+      since = health.isOffline ? since ?? clock.monotonic() : undefined;
+      if (since !== undefined && clock.monotonic() - since >= config.deadlineMs) controller.abort();
+    }, 200);
+    return { signal: controller.signal, stop: () => clearInterval(timer) };
   }
 
   /** Everything accepted so far, journaled: the journal interval, and shutdown. */

@@ -1,5 +1,5 @@
 /** The cache: its limit, eviction, what survives a restart; and access by other users. */
-import { chmod, chown, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { chmod, chown, mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { lacks, run, sh } from '../support/child.js';
 import { treeDifferences, treeOf } from '../support/tree.js';
@@ -58,6 +58,7 @@ describe.skipIf(cannotMount)('cache and users', { timeout: 120_000 }, () => {
   it('dirty files are never evicted', async () => {
     const gate = await world.gate();
     const mount = await world.mount({ endpoint: gate.endpoint, args: ['--cache-size', '96MiB'] });
+    await readdir(mount.path);
     await gate.stop();
     await sh(`head -c 30000000 /dev/urandom > ${mount.in('dirty')}`);
     const sum = (await run('sha256sum', [mount.in('dirty')])).stdout.slice(0, 64);
@@ -72,6 +73,7 @@ describe.skipIf(cannotMount)('cache and users', { timeout: 120_000 }, () => {
   it('with S3 away and the cache full of dirty data writers get ENOSPC, nothing is lost, and it goes on when S3 is back', async () => {
     const gate = await world.gate();
     const mount = await world.mount({ endpoint: gate.endpoint, args: ['--cache-size', '64MiB', '--deadline', '2s'] });
+    await readdir(mount.path);
     await gate.stop();
     const result = await sh(`cd ${mount.path}; for i in $(seq 40); do head -c 5242880 /dev/zero > f$i || { echo "failed at $i"; exit 1; }; done`, { check: false, timeoutMs: 100_000 });
     expect(result.code, result.stderr).toBe(1);

@@ -14,7 +14,7 @@ describe.skipIf(cannotMount)('outages of S3', { timeout: 120_000 + (scale >= 1 ?
   for (const kind of ['refused', 'silent'] as const) {
     it(`S3 away (${kind}) for ${outageMs / 1000} s during writes and cached reads: no program notices, all is uploaded afterwards`, async () => {
       const gate = await world.gate();
-      const mount = await world.mount({ endpoint: gate.endpoint, args: ['--deadline', '3s'] });
+      const mount = await world.mount({ endpoint: gate.endpoint, args: ['--deadline', '3s', '--ttl', '2s'] });
       await sh(`cd ${mount.path} && mkdir -p cached && for i in $(seq 50); do head -c 20000 /dev/urandom > cached/f$i; done`);
       await mount.sync();
       const before = await treeOf(mount.in('cached'));
@@ -71,6 +71,7 @@ describe.skipIf(cannotMount)('outages of S3', { timeout: 120_000 + (scale >= 1 ?
   it('unmount with S3 away says what S3 lacks, and the next mount uploads it', async () => {
     const gate = await world.gate();
     const mount = await world.mount({ endpoint: gate.endpoint });
+    expect(await readdir(mount.path)).toEqual([]); // what is in a directory that was never listed nobody can say without S3
     await gate.stop();
     await writeFile(mount.in('left.txt'), 'not uploaded');
     const result = await mount.cli('unmount', ['--drain-timeout', '1s'], { check: false, timeoutMs: 30_000 });

@@ -46,10 +46,11 @@ export class TestMount {
     if (options.mountpoint === undefined) await mkdir(mountpoint, { recursive: true });
     const logFile = path.join(directory, `mount${number}.log`);
     const log = openSync(logFile, 'a');
-    const { bucket } = options;
+    const { bucket, args = [] } = options;
+    const orDefault = (flag: string, value: string): string[] => (args.includes(flag) ? [] : [flag, value]);
     const child = spawn(...dyingWithUs('TERM', [
-      process.execPath, program, 'mount', bucket.url, mountpoint, '--endpoint', options.endpoint ?? bucket.s3.endpoint, '--path-style', '--cache-dir', cacheDir, '--cache-size', '8GiB', '--min-free', '1%',
-      '--foreground', ...(options.args ?? []),
+      process.execPath, program, 'mount', bucket.url, mountpoint, '--endpoint', options.endpoint ?? bucket.s3.endpoint, '--path-style', '--cache-dir', cacheDir, ...orDefault('--cache-size', '8GiB'), ...orDefault('--min-free', '1%'),
+      '--foreground', ...args,
     ]), { env: { ...process.env, ...bucket.s3.environment, ...options.env }, stdio: ['ignore', log, log], cwd: '/' });
     closeSync(log);
     const client = new ControlClient(controlSocketPath(mountpoint), mountpoint, { connectTimeoutMs: 0 });
@@ -112,7 +113,8 @@ export class TestMount {
 
   /** @returns the pid of the daemon that died. Does not wait for the next one. */
   async kill9Daemon(): Promise<number> {
-    const pid = childOf(this.supervisorPid) ?? (await this.status()).daemonPid;
+    // between two daemons the supervisor waits longer with every quick death
+    const pid = await until('a daemon is there', () => childrenOf(this.supervisorPid)[0], 15_000, 10);
     kill9(pid);
     return pid;
   }
@@ -165,10 +167,6 @@ export function childrenOf(pid: number): number[] {
   } catch {
     return [];
   }
-}
-
-function childOf(pid: number): number | undefined {
-  return childrenOf(pid)[0];
 }
 
 /** A pid may have been used again since. */
