@@ -1,0 +1,143 @@
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { FallocateMode, OpenFlag, type RequestContext } from '../fuse/ops.js';
+import { FileType, rootIno } from '../meta/inode.js';
+import { errnoOf, FsHarness } from '../../test/support/fs-harness.js';
+
+let h: FsHarness;
+beforeEach(async () => { h = await FsHarness.open(); });
+afterEach(async () => {
+  h.checkInvariants();
+  await h.close();
+});
+
+const replayRows = (): number => h.daemon.db.prepare<[], { n: number }>('SELECT count(*) AS n FROM replay').get()!.n;
+
+/** Executed by a daemon that dies before the kernel has the answer; the next one gets the request again (K11). */
+async function twice<T>(run: (ctx: RequestContext) => T | Promise<T>): Promise<{ first: Awaited<T>; second: Awaited<T> }> {
+  const ctx = h.context();
+  const first = await run(ctx);
+  await h.crash();
+  return { first, second: await run(h.resent(ctx)) };
+}
+
+test('K11: a resent mkdir, mknod, symlink and create answer the inode they made', async () => {
+  for (const make of [
+    (ctx: RequestContext) => h.fs.mkdir(ctx, rootIno, 'd', 0o755),
+    (ctx: RequestContext) => h.fs.mknod(ctx, rootIno, 'p', FileType.FIFO | 0o600, 0),
+    (ctx: RequestContext) => h.fs.symlink(ctx, rootIno, 'l', Buffer.from('t')),
+    (ctx: RequestContext) => h.fs.create(ctx, rootIno, 'f', OpenFlag.RDWR | OpenFlag.EXCL, 0o600),
+    (ctx: RequestContext) => h.fs.tmpfile(ctx, rootIno, OpenFlag.RDWR, 0o600),
+  ]) {
+    const { first, second } = await twice(make);
+    expect(second.attr!.ino).toBe(first.attr!.ino);
+  }
+  expect(await h.readdir('')).toEqual(['d', 'f', 'l', 'p']);
+});
+
+test('K11: a resent create gives a handle that works, with the size the file has by now', async () => {
+  const { first, second } = await twice((ctx) => h.fs.create(ctx, rootIno, 'f', OpenFlag.RDWR, 0o600));
+  const { ino } = first.attr!;
+  expect(second.fh).not.toBe(first.fh);
+  await h.fs.write(h.context(), ino, second.fh, 0, Buffer.from('x'), 0, false);
+  await h.fs.write(h.context(), ino, first.fh, 1, Buffer.from('y'), 0, false);
+  expect(await h.readFile('f')).toBe('xy');
+  h.fs.release(h.context(), ino, second.fh);
+});
+
+test('K11: a resent unlink, rmdir, link and rename succeed and do nothing more', async () => {
+  await h.writeFile('a', 'x');
+  await twice((ctx) => h.fs.link(ctx, h.inodeOf('a').ino, rootIno, 'b'));
+  expect((await h.stat('a')).nlink).toBe(2);
+  await twice((ctx) => h.fs.rename(ctx, rootIno, 'a', rootIno, 'c', 0));
+  await twice((ctx) => h.fs.unlink(ctx, rootIno, 'b'));
+  expect(await h.readdir('')).toEqual(['c']);
+  await h.mkdir('d');
+  const { ino } = h.inodeOf('d');
+  await twice((ctx) => h.fs.rmdir(ctx, rootIno, 'd'));
+  h.fs.forget(ino);
+  await h.writeFile('x', '1');
+  await h.writeFile('y', '2');
+  await twice((ctx) => h.fs.rename(ctx, rootIno, 'x', rootIno, 'y', 2));
+  expect([await h.readFile('x'), await h.readFile('y')]).toEqual(['2', '1']); // swapped once
+});
+
+test('K11: a resent unlink does not take away a file that was made under the name since', async () => {
+  await h.writeFile('a', 'old');
+  const ctx = h.context();
+  await h.fs.unlink(ctx, rootIno, 'a');
+  await h.crash();
+  await h.writeFile('a', 'new'); // order among resent requests is not guaranteed
+  await h.fs.unlink(h.resent(ctx), rootIno, 'a');
+  expect(await h.readFile('a')).toBe('new');
+});
+
+test('K11: a resent O_TRUNC does not cut off what was written since', async () => {
+  await h.writeFile('a', 'old');
+  const { ino } = h.inodeOf('a');
+  const ctx = h.context();
+  const { fh } = await h.fs.open(ctx, ino, OpenFlag.RDWR | OpenFlag.TRUNC, false);
+  await h.fs.write(h.context(), ino, fh, 0, Buffer.from('new'), 0, false);
+  await h.crash();
+  await h.fs.open(h.resent(ctx), ino, OpenFlag.RDWR | OpenFlag.TRUNC, false);
+  expect(await h.readFile('a')).toBe('new');
+});
+
+test('K11: resent setattr, xattrs, fallocate and copy answer what they answered', async () => {
+  await h.writeFile('a', 'hello');
+  await h.writeFile('b', '');
+  const ino = (path: string): number => h.inodeOf(path).ino;
+  const attr = await twice((ctx) => h.fs.setattr(ctx, ino('a'), { sizeBytes: 3, killSuidGid: false }));
+  expect(attr.second.attr.sizeBytes).toBe(3);
+  await twice((ctx) => h.fs.setxattr(ctx, ino('a'), 'user.x', Buffer.from('1'), 1));
+  await twice((ctx) => h.fs.removexattr(ctx, ino('a'), 'user.x'));
+  await twice((ctx) => h.fs.fallocate(ctx, ino('a'), 0, 0, 2, FallocateMode.PUNCH_HOLE | FallocateMode.KEEP_SIZE));
+  const copied = await twice((ctx) => h.fs.copyFileRange(ctx, ino('a'), 0, 0, ino('b'), 0, 0, 10));
+  expect([copied.first, copied.second]).toEqual([3, 3]);
+  expect(await h.readFile('b')).toBe('\0\0l');
+});
+
+test('K11: a request that was not executed before the crash is executed when it is resent', async () => {
+  const ctx = h.context();
+  await h.crash();
+  await h.fs.mkdir(h.resent(ctx), rootIno, 'd', 0o755);
+  expect(await h.readdir('')).toEqual(['d']);
+});
+
+test('K11: a resent request that failed fails again; RELEASE of an unknown handle succeeds', async () => {
+  await h.writeFile('a', 'x');
+  const ctx = h.context();
+  expect(await errnoOf(() => h.fs.mkdir(ctx, rootIno, 'a', 0o755))).toBe('EEXIST');
+  await h.crash();
+  expect(await errnoOf(() => h.fs.mkdir(h.resent(ctx), rootIno, 'a', 0o755))).toBe('EEXIST');
+  expect(await errnoOf(() => h.fs.release(h.context(), h.inodeOf('a').ino, 987_654))).toBe('ok');
+});
+
+test('answers are kept until the reply left and go in a later transaction; a new connection has none', async () => {
+  const first = h.context();
+  await h.fs.mkdir(first, rootIno, 'a', 0o755);
+  expect(replayRows()).toBe(1);
+  h.fs.delivered(first);
+  expect(replayRows()).toBe(1);
+  await h.fs.mkdir(h.context(), rootIno, 'b', 0o755);
+  expect(replayRows()).toBe(1);
+  await h.crash();
+  expect(replayRows()).toBe(1);
+  await h.remount();
+  expect(replayRows()).toBe(0);
+});
+
+test('answers of ten thousand delivered requests do not pile up', async () => {
+  await h.writeFile('a', 'x');
+  for (let i = 0; i < 1000; i++) await h.chmod('a', 0o600 + (i % 8));
+  expect(replayRows()).toBeLessThan(300);
+});
+
+test('K12: what the kernel never got is undone: the open of a create, and an orphan\'s last reference', async () => {
+  const ctx = h.context();
+  const reply = await h.fs.create(ctx, rootIno, 'f', OpenFlag.RDWR, 0o600);
+  const { ino } = reply.attr!;
+  await h.fs.unlink(h.context(), rootIno, 'f');
+  h.fs.undelivered(ctx, { lookupIno: ino, open: { ino, fh: reply.fh, directory: false } });
+  expect(h.fs.files.size).toBe(0);
+  expect(h.tree.inodes.get(ino)).toBeUndefined();
+});

@@ -1,0 +1,215 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { silentLog } from '../base/log.js';
+import { Metrics } from '../base/metrics.js';
+import { Db } from '../db/db.js';
+import { Discovery } from './discovery.js';
+import { FileType, isDirectory, rootIno, type Inode } from './inode.js';
+import { InodeTable } from './inode-table.js';
+import { Tree } from './tree.js';
+
+let dir: string;
+let db: Db;
+let tree: Tree;
+let discovery: Discovery;
+const time = { sec: 1000, nsec: 5 };
+
+function open(): void {
+  db = Db.open({ dir, log: silentLog, metrics: new Metrics(), ballastBytes: 0 });
+  tree = new Tree(db);
+  discovery = new Discovery(tree, { uid: 7, gid: 8, umask: 0o027 });
+}
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'hearthfs-meta-'));
+  open();
+  db.tx(() => tree.createRoot({ uid: 0, gid: 0, mode: 0o040755, time }));
+});
+afterEach(async () => {
+  await db.close({ clean: true });
+  rmSync(dir, { recursive: true });
+});
+
+const seen = (key: string, etag = 'e1') => ({ key, etag, sizeBytes: 3, lastModifiedMs: 5_000_500 });
+const add = (parent: number, name: string): Inode => db.tx(() => discovery.addObject(parent, name, seen(`${tree.directoryKey(parent)!}${name}`), 1));
+const addDir = (parent: number, name: string): Inode => db.tx(() => discovery.addDirectory(parent, name, null, 1));
+
+describe('inodes', () => {
+  test('are stored completely: what is read back by another daemon is what was saved', async () => {
+    const inode = add(rootIno, 'a');
+    db.tx(() => {
+      Object.assign(inode, {
+        mode: 0o120777, uid: 1, gid: 2, rdev: 3, sizeBytes: 2 ** 42, atime: { sec: -5, nsec: 1 }, mtime: { sec: 2 ** 34, nsec: 999_999_999 }, ctime: time, nlink: 4, gen: 5, mgen: 6,
+        baseGen: 4, unsealed: true, attrsComplete: true, content: 99, target: Buffer.from([0xff, 0x41]), xattrs: { 'user.x': 'AA==' }, foreign: { metadata: { a: 'b' } }, lastModifiedMs: 12,
+        marker: true, complete: true, listedAtMs: 77, opens: 2,
+      });
+      tree.inodes.save(inode);
+    });
+    const saved = structuredClone(inode);
+    await db.close({ clean: true });
+    open();
+    const read = tree.inodes.mustGet(inode.ino);
+    expect({ ...read, target: [...read.target!] }).toEqual({ ...saved, target: [0xff, 0x41] });
+  });
+
+  test('keep their numbers for themselves, across deletes and daemons (K14)', async () => {
+    const first = add(rootIno, 'a').ino;
+    db.tx(() => tree.inodes.remove(first));
+    expect(add(rootIno, 'b').ino).toBeGreaterThan(first);
+    const last = add(rootIno, 'c').ino;
+    await db.close({ clean: false });
+    open();
+    expect(add(rootIno, 'd').ino).toBeGreaterThan(last);
+  });
+
+  test('are as before after a transaction that rolled back, for whoever holds them', () => {
+    const inode = add(rootIno, 'a');
+    expect(() => db.tx(() => {
+      inode.nlink++;
+      inode.mode = FileType.REG | 0o600;
+      tree.inodes.save(inode);
+      throw new Error('no');
+    })).toThrow('no');
+    expect(inode).toMatchObject({ nlink: 1, mode: FileType.REG | 0o640 });
+    expect(tree.inodes.get(inode.ino)).toMatchObject({ nlink: 1 });
+  });
+
+  test('count once what a transaction does that has to run twice (D5)', () => {
+    const inode = add(rootIno, 'a');
+    const work = (fail: boolean): void => db.tx(() => {
+      inode.nlink++;
+      tree.inodes.save(inode);
+      if (fail) throw new Error('disk full');
+    });
+    expect(() => work(true)).toThrow();
+    work(false);
+    expect(inode.nlink).toBe(2);
+  });
+
+  test('keep what only memory knows through a rollback: size and times of a file being written', () => {
+    const inode = add(rootIno, 'a');
+    inode.sizeBytes = 500;
+    tree.inodes.keepVolatile(inode);
+    expect(() => db.tx(() => {
+      inode.mode = FileType.REG;
+      tree.inodes.settle(inode);
+      throw new Error('no');
+    })).toThrow('no');
+    expect(inode).toMatchObject({ sizeBytes: 500, mode: FileType.REG | 0o640 });
+    expect([...tree.inodes.volatileInodes]).toEqual([inode]);
+    db.tx(() => tree.inodes.settle(inode));
+    expect([...tree.inodes.volatileInodes]).toEqual([]);
+    expect(db.prepare<[number], { size: number }>('SELECT size FROM inode WHERE ino = ?').get(inode.ino)!.size).toBe(500);
+  });
+
+  test('that were made by a transaction that rolled back never were', () => {
+    let ino = 0;
+    expect(() => db.tx(() => {
+      ino = discovery.addObject(rootIno, 'a', seen('a'), 1).ino;
+      throw new Error('no');
+    })).toThrow('no');
+    expect(tree.inodes.get(ino)).toBeUndefined();
+    expect(tree.dentries.get(rootIno, 'a')).toBeUndefined();
+    expect(tree.objects.get('a')).toBeUndefined();
+  });
+
+  test('being written stay in memory however many others are read', () => {
+    const table = new InodeTable(db, 2);
+    const inode = table.mustGet(add(rootIno, 'a').ino);
+    inode.sizeBytes = 12_345;
+    table.keepVolatile(inode);
+    for (let i = 0; i < 5; i++) table.mustGet(add(rootIno, `${i}`).ino);
+    expect(table.mustGet(inode.ino)).toBe(inode);
+  });
+});
+
+describe('names', () => {
+  test('are listed by ascending id, and the newest id is known to a daemon that made none (K12)', async () => {
+    for (const name of ['c', 'a', 'b']) add(rootIno, name);
+    const listed = tree.dentries.list(rootIno, 0, 10);
+    expect(listed.map(({ name }) => name)).toEqual(['c', 'a', 'b']);
+    expect(tree.dentries.list(rootIno, listed[0]!.id, 1).map(({ name }) => name)).toEqual(['a']);
+    await db.close({ clean: true });
+    open();
+    expect(tree.dentries.newestId).toBe(listed[2]!.id);
+    add(rootIno, 'd');
+    expect(tree.dentries.newestId).toBeGreaterThan(listed[2]!.id);
+  });
+});
+
+describe('keys', () => {
+  test('are paths; a directory\'s ends in a slash; the root\'s is empty; and back', () => {
+    const d = addDir(rootIno, 'd');
+    const e = addDir(d.ino, 'e');
+    const file = add(e.ino, 'ä b');
+    expect([tree.directoryKey(rootIno), tree.directoryKey(e.ino), tree.keysOf(file), tree.keysOf(d)]).toEqual(['', 'd/e/', ['d/e/ä b'], ['d/']]);
+    expect(tree.pathOf(e.ino)).toBe('/d/e');
+    for (const [key, inode] of [['d/e/ä b', file], ['d/e/', e], ['', tree.inodes.mustGet(rootIno)]] as const) expect(tree.resolve(key)?.inode).toBe(inode);
+    for (const key of ['d/e', 'd/e/ä b/', 'd//e/', 'd/x', '/d/', 'd/e/ä b/c']) expect(tree.resolve(key), key).toBeUndefined();
+  });
+
+  test('follow a moved directory at once, and back on rollback', () => {
+    const d = addDir(rootIno, 'd');
+    const e = addDir(d.ino, 'e');
+    expect(tree.directoryKey(e.ino)).toBe('d/e/');
+    const move = (): void => {
+      tree.dentries.remove(tree.dentries.get(rootIno, 'd')!);
+      tree.dentries.insert(rootIno, 'moved', d.ino, 1);
+      tree.directoriesMoved();
+      expect(tree.directoryKey(e.ino)).toBe('moved/e/');
+    };
+    expect(() => db.tx(() => { move(); throw new Error('no'); })).toThrow('no');
+    expect(tree.directoryKey(e.ino)).toBe('d/e/');
+    db.tx(move);
+    expect(tree.directoryKey(e.ino)).toBe('moved/e/');
+    db.tx(() => { tree.dentries.remove(tree.dentries.get(rootIno, 'moved')!); tree.directoriesMoved(); });
+    expect([tree.directoryKey(e.ino), tree.keysOf(e), tree.pathOf(e.ino)]).toEqual([undefined, [], undefined]);
+  });
+
+  test('isWithin() looks up the path; incompleteWithin() down the directories', () => {
+    const d = addDir(rootIno, 'd');
+    const e = addDir(d.ino, 'e');
+    const f = addDir(rootIno, 'f');
+    add(e.ino, 'file');
+    expect([tree.isWithin(e.ino, d.ino), tree.isWithin(d.ino, d.ino), tree.isWithin(d.ino, e.ino), tree.isWithin(f.ino, d.ino), tree.isWithin(e.ino, rootIno)]).toEqual([true, true, false, false, true]);
+    expect(tree.incompleteWithin(d.ino, 10).map(({ ino }) => ino).sort()).toEqual([d.ino, e.ino].sort());
+    expect(tree.incompleteWithin(rootIno, 2)).toHaveLength(2);
+    for (const each of [d, e]) db.tx(() => { each.complete = true; tree.inodes.save(each); });
+    expect(tree.incompleteWithin(d.ino, 10)).toEqual([]);
+    expect(tree.incompleteWithin(rootIno, 10).map(({ ino }) => ino).sort()).toEqual([rootIno, f.ino].sort());
+  });
+});
+
+describe('objects', () => {
+  test('known absent is not unknown; holders of a content are found by it', () => {
+    const inode = add(rootIno, 'a');
+    db.tx(() => { tree.objects.put({ ...tree.objects.get('a')!, key: 'copy' }); tree.objects.setAbsent('gone'); });
+    expect(tree.objects.holding(inode.ino, 1).map(({ key }) => key)).toEqual(['a', 'copy']);
+    expect(tree.objects.holding(inode.ino, 2)).toEqual([]);
+    expect([tree.objects.get('gone')?.etag, tree.objects.get('never')]).toEqual([null, undefined]);
+    db.tx(() => tree.objects.forget('copy'));
+    expect(tree.objects.under('', 10).map(({ key }) => key)).toEqual(['a', 'gone']);
+    expect(tree.objects.under('', 1, 'a').map(({ key }) => key)).toEqual(['gone']);
+  });
+});
+
+describe('what others made', () => {
+  test('has the defaults of the mount until a HEAD completes it', () => {
+    expect(add(rootIno, 'a')).toMatchObject({ mode: 0o100640, uid: 7, gid: 8, sizeBytes: 3, attrsComplete: false, mtime: { sec: 5000, nsec: 500_000_000 }, nlink: 1 });
+    const before = tree.inodes.mustGet(rootIno).nlink;
+    expect(addDir(rootIno, 'd')).toMatchObject({ mode: 0o040750, attrsComplete: false, marker: false, nlink: 2 });
+    expect(tree.inodes.mustGet(rootIno).nlink).toBe(before + 1);
+  });
+
+  test('in another version keeps the number and forgets the rest; superseded, the name gets another number', () => {
+    const inode = add(rootIno, 'a');
+    db.tx(() => discovery.refresh(inode, seen('a', 'e2')));
+    expect(inode).toMatchObject({ gen: 2, attrsComplete: false, content: null, unsealed: false });
+    expect(tree.objects.get('a')).toMatchObject({ etag: 'e2', ino: inode.ino, gen: 2, mgen: inode.mgen });
+    const next = db.tx(() => discovery.supersede(tree.dentries.get(rootIno, 'a')!, seen('a', 'e3'), 1, null));
+    expect(next.ino).not.toBe(inode.ino);
+    expect(tree.resolve('a')?.inode).toBe(next);
+    expect(isDirectory(next)).toBe(false);
+  });
+});
