@@ -21,6 +21,7 @@ import { ConditionalStore } from '../s3/conditional-store.js';
 import type { Health } from '../s3/health.js';
 import { openTransferPool } from '../transfer/transfer-pool.js';
 import { defaultWritebackConfig } from '../writeback/ports.js';
+import { HardLinks } from '../writeback/hard-links.js';
 import { Writeback } from '../writeback/writeback.js';
 import { checkBucketIdentity } from './bucket-identity.js';
 import type { MountConfig } from './config.js';
@@ -88,8 +89,12 @@ export async function compose(config: MountConfig, generation: number, kernel: K
   mkdirSync(scratchDir, { recursive: true });
 
   const late: { fs?: HearthFs } = {};
+  const links = new HardLinks({
+    tree, journal, attempts, conflicts, clock, log, metrics, kernel, openCount: (ino) => late.fs?.files.openCount(ino) ?? 0,
+    config: { keyPrefix: config.prefix, uploadDelayMs: config.uploadDelayMs, readOnly: config.readOnly || capabilities.readOnly },
+  });
   const writeback = new Writeback({
-    db, tree, journal, attempts, conflicts, reader, discovery, store, clock, log, metrics, random: Math.random, hostname: hostname(),
+    db, tree, journal, attempts, conflicts, links, reader, discovery, store, clock, log, metrics, random: Math.random, hostname: hostname(),
     contents: {
       find: (id) => contents.find(id), create: (sizeBytes) => contents.create(sizeBytes, sizeBytes > 0 ? 'all' : 'none'), setDirty: (id, dirty) => contents.setDirty(id, dirty),
       remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids),
@@ -110,7 +115,7 @@ export async function compose(config: MountConfig, generation: number, kernel: K
     },
   });
   const fs = (late.fs = new HearthFs({
-    clock, log, metrics, db, tree, discovery, journal, attempts, contents, reader, store, health, uploads: writeback, kernel,
+    clock, log, metrics, db, tree, discovery, journal, attempts, links, contents, reader, store, health, uploads: writeback, kernel,
     config: {
       ttlMs: config.ttlMs, attributes: config.attributes, writeMode: config.writeMode, fsync: config.fsync, deadlineMs: config.deadlineMs,
       uploadDelayMs: config.uploadDelayMs, smallFileBytes, readOnly: config.readOnly,

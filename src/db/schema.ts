@@ -33,6 +33,8 @@ CREATE TABLE inode (
   target BLOB,                       -- symlink target bytes
   xattrs TEXT,                       -- JSON {name: base64}, null: none
   foreign_attrs TEXT,                -- JSON ObjectAttributes to carry along (J12), null: none known
+  link_id TEXT,                      -- of a hard-linked file, in the metadata of all its names (J10); null: never linked
+  link_offset INTEGER NOT NULL DEFAULT 0, -- the link generation in S3 is gen + link_offset: mounts number generations each for itself
   last_modified INTEGER,             -- of the object the attributes came from, ms, server clock (O1)
   -- directories only:
   marker INTEGER NOT NULL DEFAULT 0, -- 1: 'dir/' must exist in S3 by itself
@@ -42,6 +44,7 @@ CREATE TABLE inode (
 );
 CREATE INDEX inode_unsealed ON inode(ino) WHERE unsealed = 1;
 CREATE INDEX inode_orphan ON inode(ino) WHERE nlink = 0;
+CREATE INDEX inode_link ON inode(link_id) WHERE link_id IS NOT NULL;
 CREATE INDEX inode_content ON inode(content) WHERE content IS NOT NULL;
 
 -- meta: names. id is the readdir cookie: ascending, never reused (K12).

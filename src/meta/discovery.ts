@@ -61,9 +61,14 @@ export class Discovery {
     this.recordObject(inode, seen);
   }
 
-  /** The object under an existing name is another version, and the old inode is still in use: the name gets a new inode, the old one loses it. */
-  supersede(dentry: Dentry, seen: Seen, nowMs: number): Inode {
+  /**
+   * The object under an existing name is another version, and the old inode is still in use: the name gets a new inode, the old one loses it.
+   * @param linkId of the old one: if the new version still says so, the two names will be one file again (J10).
+   */
+  supersede(dentry: Dentry, seen: Seen, nowMs: number, linkId: string | null = null): Inode {
     const inode = this.newInode(FileType.REG, seen.sizeBytes, seen.lastModifiedMs);
+    inode.linkId = linkId;
+    this.tree.inodes.save(inode);
     this.tree.dentries.repoint(dentry, inode.ino, nowMs);
     this.recordObject(inode, seen);
     return inode;
@@ -82,7 +87,7 @@ export class Discovery {
     return this.tree.inodes.create({
       mode: type | permissions, uid: this.defaults.uid, gid: this.defaults.gid, rdev: 0, sizeBytes, atime: time, mtime: time, ctime: time,
       nlink: type === FileType.DIR ? 2 : 1, gen: 1, mgen: 1, baseGen: null, unsealed: false, attrsComplete: false, content: null, target: null, xattrs: null,
-      foreign: null, lastModifiedMs, marker: false, complete: false, listedAtMs: 0, opens: 0,
+      foreign: null, linkId: null, linkOffset: 0, lastModifiedMs, marker: false, complete: false, listedAtMs: 0, opens: 0,
     });
   }
 }

@@ -100,6 +100,11 @@ export class InodeTable {
     return row && this.get(row.ino);
   }
 
+  /** Inodes with a name whose objects say that they are one hard-linked file (J10); more than one until they are joined, or if they must not be. */
+  byLink(linkId: string): Inode[] {
+    return this.db.prepare<[string], { ino: number }>('SELECT ino FROM inode WHERE link_id = ? AND nlink > 0 ORDER BY ino').all(linkId).map(({ ino }) => this.mustGet(ino));
+  }
+
   mustGet(ino: number): Inode {
     const inode = this.get(ino);
     assert(inode, `inode ${ino} has no row`);
@@ -111,12 +116,12 @@ interface InodeRow {
   ino: number; mode: number; uid: number; gid: number; rdev: number; size: number;
   atime_s: number; atime_ns: number; mtime_s: number; mtime_ns: number; ctime_s: number; ctime_ns: number;
   nlink: number; gen: number; mgen: number; base_gen: number | null; unsealed: number; attrs: number; content: number | null;
-  target: Buffer | null; xattrs: string | null; foreign_attrs: string | null; last_modified: number | null;
+  target: Buffer | null; xattrs: string | null; foreign_attrs: string | null; link_id: string | null; link_offset: number; last_modified: number | null;
   marker: number; complete: number; listed_at: number; opens: number;
 }
 
 const columns = ['ino', 'mode', 'uid', 'gid', 'rdev', 'size', 'atime_s', 'atime_ns', 'mtime_s', 'mtime_ns', 'ctime_s', 'ctime_ns', 'nlink', 'gen', 'mgen',
-  'base_gen', 'unsealed', 'attrs', 'content', 'target', 'xattrs', 'foreign_attrs', 'last_modified', 'marker', 'complete', 'listed_at', 'opens'];
+  'base_gen', 'unsealed', 'attrs', 'content', 'target', 'xattrs', 'foreign_attrs', 'link_id', 'link_offset', 'last_modified', 'marker', 'complete', 'listed_at', 'opens'];
 const upsert = `INSERT INTO inode (${columns.join(', ')}) VALUES (${columns.map(() => '?').join(', ')})
   ON CONFLICT(ino) DO UPDATE SET ${columns.slice(1).map((column) => `${column} = excluded.${column}`).join(', ')}`;
 
@@ -128,13 +133,13 @@ function fromRow(row: InodeRow): Inode {
     content: row.content, target: row.target,
     xattrs: row.xattrs === null ? null : (JSON.parse(row.xattrs) as Record<string, string>),
     foreign: row.foreign_attrs === null ? null : (JSON.parse(row.foreign_attrs) as Inode['foreign']),
-    lastModifiedMs: row.last_modified, marker: row.marker === 1, complete: row.complete === 1, listedAtMs: row.listed_at, opens: row.opens,
+    linkId: row.link_id, linkOffset: row.link_offset, lastModifiedMs: row.last_modified, marker: row.marker === 1, complete: row.complete === 1, listedAtMs: row.listed_at, opens: row.opens,
   };
 }
 
 function toRow(inode: Inode): unknown[] {
   return [inode.ino, inode.mode, inode.uid, inode.gid, inode.rdev, inode.sizeBytes, inode.atime.sec, inode.atime.nsec, inode.mtime.sec, inode.mtime.nsec,
     inode.ctime.sec, inode.ctime.nsec, inode.nlink, inode.gen, inode.mgen, inode.baseGen, inode.unsealed ? 1 : 0, inode.attrsComplete ? 1 : 0, inode.content,
-    inode.target, inode.xattrs && JSON.stringify(inode.xattrs), inode.foreign && JSON.stringify(inode.foreign), inode.lastModifiedMs,
+    inode.target, inode.xattrs && JSON.stringify(inode.xattrs), inode.foreign && JSON.stringify(inode.foreign), inode.linkId, inode.linkOffset, inode.lastModifiedMs,
     inode.marker ? 1 : 0, inode.complete ? 1 : 0, inode.listedAtMs, inode.opens];
 }

@@ -29,6 +29,10 @@ export interface Inode {
   /** name -> base64 of the value; null: none. */
   xattrs: Readonly<Record<string, string>> | null;
   foreign: ObjectAttributes | null;
+  /** Of a hard-linked file; in the metadata of all its names (J10). While `attrsComplete` is false: what the name was linked with before it changed. */
+  linkId: string | null;
+  /** The link generation that S3 shows is `gen + linkOffset`: every mount numbers its generations for itself. */
+  linkOffset: number;
   lastModifiedMs: number | null;
   marker: boolean;
   complete: boolean;

@@ -48,6 +48,11 @@ export class ObjectTable {
     return this.db.prepare<[number, number], Row>('SELECT * FROM object WHERE ino = ? AND gen = ? AND etag IS NOT NULL').all(ino, gen).map(fromRow);
   }
 
+  /** Objects made from any version of the inode. */
+  madeFrom(ino: number): ObjectRow[] {
+    return this.db.prepare<[number], Row>('SELECT * FROM object WHERE ino = ? AND etag IS NOT NULL').all(ino).map(fromRow);
+  }
+
   /** Known objects whose key starts with `prefix`, ascending; `after` continues. */
   under(prefix: string, limit: number, after = ''): ObjectRow[] {
     return this.db.prepare<[string, string, string, number], Row>('SELECT * FROM object WHERE key >= ? AND key < ? AND key > ? ORDER BY key LIMIT ?')

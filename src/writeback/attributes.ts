@@ -1,28 +1,17 @@
-import { isRegular, type Inode } from '../meta/inode.js';
+import type { Inode } from '../meta/inode.js';
 import type { Time } from '../base/clock.js';
-import type { Db } from '../db/db.js';
 import { contentTypeOf } from '../s3/content-type.js';
-import { decodeAttributes, encodeAttributes, withoutContentDigests } from '../s3/metadata-codec.js';
+import { decodeAttributes, encodeAttributes, withoutContentDigests, type DecodedAttributes, type FileAttributes } from '../s3/metadata-codec.js';
 import type { Key, ObjectAttributes, ObjectHead } from '../s3/object-store.js';
 
 /** What goes into the object's metadata. @throws MetadataTooLarge. */
-export function attributesOf(inode: Inode, key: Key, nonce: string, linkSalt: string, mtime: Time = inode.mtime): ObjectAttributes {
+export function attributesOf(inode: Inode, key: Key, nonce: string, link: Pick<FileAttributes, 'linkId' | 'linkGeneration'>, mtime: Time = inode.mtime): ObjectAttributes {
   const xattrs = inode.xattrs === null ? null : new Map(Object.entries(inode.xattrs).map(([name, value]) => [name, Buffer.from(value, 'base64')] as const));
-  const isLinked = isRegular(inode) && inode.nlink > 1;
   return encodeAttributes({
     mode: inode.mode, uid: inode.uid, gid: inode.gid, rdev: inode.rdev, mtime, atime: inode.atime, ctime: inode.ctime, xattrs,
     contentType: contentTypeOf(key),
-    ...(isLinked && { linkId: `${linkSalt}-${inode.ino.toString(36)}`, linkGeneration: inode.gen }), // J10
+    ...link,
   }, inode.foreign, nonce);
-}
-
-/** Tells the hard links of one mount's inodes from those of another's. Made once per database. */
-export function linkSaltOf(db: Db, make: () => string): string {
-  const known = db.fact('link_salt');
-  if (known !== undefined) return known;
-  const salt = make();
-  db.setFact('link_salt', salt);
-  return salt;
 }
 
 /** In a transaction, before other content goes out: digests of the old bytes must not follow the new ones. True if something changed. */
@@ -38,7 +27,7 @@ export function dropDigests(inode: Inode): boolean {
  * The inode was known from a listing only and its object is about to be rewritten: what the object carries must be carried along (J12).
  * What a write changes (size, mtime, ctime) is newer here; the rest nobody can have changed without knowing it first.
  */
-export function completeAttributes(inode: Inode, head: ObjectHead): void {
+export function completeAttributes(inode: Inode, head: ObjectHead): DecodedAttributes {
   const found = decodeAttributes(head);
   if (found.mode !== undefined && (found.mode & 0o170000) === (inode.mode & 0o170000)) inode.mode = found.mode;
   inode.uid = found.uid ?? inode.uid;
@@ -53,4 +42,5 @@ export function completeAttributes(inode: Inode, head: ObjectHead): void {
   }
   inode.foreign = found.foreign;
   inode.attrsComplete = true;
+  return found;
 }

@@ -44,7 +44,7 @@ export class ConflictPolicy {
     if (!holdsContent) return this.keepBeside(key, inode, dentry!, seen);
     const reason = row.mgen === inode.mgen ? null : 'metadata-changed-by-others';
     if (reason !== null) this.record(key, null, reason);
-    this.supersede(key, dentry!, seen);
+    this.supersede(key, dentry!, seen, inode.linkId);
     inode.nlink--;
     tree.inodes.save(inode);
     if (reason !== null) this.lost(inode.ino, reason);
@@ -102,13 +102,14 @@ export class ConflictPolicy {
     const keptAs = parentOf(key) + name;
     this.record(key, keptAs, 'changed-by-others');
     journal.mark(keptAs, 0);
+    this.deps.links.separate(inode);
     this.announce(dentry.parent, name);
     this.lost(inode.ino, 'changed-by-others');
   }
 
   /** The name means the remote version from now on; what is open goes on with the old inode. */
-  private supersede(key: Key, dentry: Dentry, seen: Seen): void {
-    this.deps.discovery.supersede(dentry, seen, this.deps.clock.now());
+  private supersede(key: Key, dentry: Dentry, seen: Seen, linkId: string | null = null): void {
+    this.deps.discovery.supersede(dentry, seen, this.deps.clock.now(), linkId);
     this.announce(dentry.parent, dentry.name);
     this.ledger.touched(key);
   }

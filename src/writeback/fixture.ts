@@ -18,8 +18,10 @@ import type { Body, Key, ObjectStore } from '../s3/object-store.js';
 import { FaultyStore, type FaultyOptions } from '../s3/faulty-store.js';
 import { MemoryObjectStore } from '../s3/memory-object-store.js';
 import { StoreError } from '../s3/store-error.js';
+import { ObjectReader } from '../prefetch/object-reader.js';
 import { nameOf, parentOf } from './desired.js';
-import { defaultWritebackConfig, type ByteReader, type ByteSource, type WritebackConfig, type WritebackDeps } from './ports.js';
+import { HardLinks } from './hard-links.js';
+import { defaultWritebackConfig, type WritebackConfig, type WritebackDeps } from './ports.js';
 import type { Sealer } from './seal.js';
 import { Writeback } from './writeback.js';
 
@@ -40,25 +42,12 @@ export interface Tap {
   after?(op: Mutation, key: Key): void | Promise<void>;
 }
 
-/** Brings all missing bytes at once. */
-class SimpleReader implements ByteReader {
-  constructor(private readonly store: ObjectStore) {}
-  async fetchWhole(source: ByteSource, signal: AbortSignal): Promise<void> {
-    const file = source.file as ContentFile;
-    for (const range of [...file.missing]) {
-      const at = source.locate();
-      if (at === null) throw new Error(`nobody knows where the bytes of content ${file.id} are`);
-      await this.store.getToFile(at.key, { start: range.start, end: range.end, etag: at.etag }, file.path, { signal });
-      file.markPresent(range.start, range.end);
-    }
-  }
-}
-
 export class TestMount {
   readonly busy = new Set<number>();
   readonly announced: string[] = [];
   readonly deps: WritebackDeps;
   readonly writeback: Writeback;
+  private readonly reader: ObjectReader;
   private isClosed = false;
   private isDead = false;
 
@@ -70,14 +59,23 @@ export class TestMount {
     if (!tree.inodes.get(rootIno)) db.tx(() => tree.createRoot({ uid: 0, gid: 0, mode: FileType.DIR | 0o755, time: clock.time() }));
     tapMemory(memory, tap);
     const store = mortal(faulty, () => this.isDead);
+    const reader = new ObjectReader({
+      store, contents, clock, log: silentLog, metrics: new Metrics(), config: { partBytes: 64 * KiB, smallFileBytes: 16 * KiB, downloadsMax: 4, windowBytesMax: 256 * KiB, readMode: 'stream' },
+    });
+    this.reader = reader;
     let seed = 1;
+    const tables = { tree, journal: new Journal(db, clock), attempts: new AttemptTable(db), conflicts: new ConflictTable(db) };
+    const links = new HardLinks({
+      ...tables, clock, log: silentLog, metrics: new Metrics(), openCount: () => 0, config: { keyPrefix: '', uploadDelayMs: testConfig.uploadDelayMs, readOnly: false },
+      kernel: { nameChanged: (parent, name) => this.announced.push(`${parent}/${name}`), contentChanged: () => undefined },
+    });
     this.deps = {
-      db, tree, journal: new Journal(db, clock), attempts: new AttemptTable(db), conflicts: new ConflictTable(db),
+      db, ...tables, links,
       contents: {
         find: (id) => contents.find(id), create: (size) => contents.create(size, size > 0 ? 'all' : 'none'), setDirty: (id, dirty) => contents.setDirty(id, dirty),
         remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids),
       },
-      reader: new SimpleReader(store), discovery: new Discovery(tree, { uid: 0, gid: 0, umask: 0o022 }), store, clock, log: silentLog, metrics: new Metrics(),
+      reader, discovery: new Discovery(tree, { uid: 0, gid: 0, umask: 0o022 }), store, clock, log: silentLog, metrics: new Metrics(),
       random: () => (seed = (seed * 48271) % 2147483647) / 2147483647, hostname: 'alpha',
       config: { ...testConfig, scratchDir: join(dir, 'scratch'), ...config },
       hooks: {
@@ -132,6 +130,7 @@ export class TestMount {
     if (this.isClosed) return;
     this.isClosed = true;
     await this.writeback.stop();
+    await this.reader.close();
     await this.contents.close();
     await this.db.close({ clean });
     rmSync(this.dir, { recursive: true, force: true });
@@ -201,6 +200,12 @@ export class TestMount {
     this.changed(inode, Math.max(inode.sizeBytes, offset + bytes.length));
   }
 
+  /** What `fs/` waits for before it changes a file's bytes: nothing is being fetched into them. */
+  async rests(path: string): Promise<void> {
+    const { content } = this.inode(path);
+    if (content !== null) await this.reader.cancel(content);
+  }
+
   truncate(path: string, sizeBytes: number): void {
     const inode = this.inode(path);
     const file = this.file(inode);
@@ -241,6 +246,7 @@ export class TestMount {
     const { db, tree } = this.deps;
     const inode = this.inode(path);
     db.tx(() => {
+      this.deps.links.ensureId(inode);
       inode.nlink++;
       inode.mgen++;
       tree.inodes.save(inode);
@@ -316,7 +322,7 @@ export class TestMount {
     const time = timeFromMs(this.clock.now());
     return this.deps.tree.inodes.create({
       mode, uid: 0, gid: 0, rdev: 0, sizeBytes: 0, atime: time, mtime: time, ctime: time, nlink: 1, gen: 1, mgen: 1, baseGen: null, unsealed: false,
-      attrsComplete: true, content: null, target: null, xattrs: null, foreign: null, lastModifiedMs: null, marker: false, complete: false, listedAtMs: 0, opens: 0, ...fields,
+      attrsComplete: true, content: null, target: null, xattrs: null, foreign: null, linkId: null, linkOffset: 0, lastModifiedMs: null, marker: false, complete: false, listedAtMs: 0, opens: 0, ...fields,
     });
   }
 

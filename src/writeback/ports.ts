@@ -10,6 +10,7 @@ import type { Discovery } from '../meta/discovery.js';
 import type { Tree } from '../meta/tree.js';
 import type { ETag, Key, ObjectStore } from '../s3/object-store.js';
 import type { Limits } from './desired.js';
+import type { HardLinks } from './hard-links.js';
 
 export interface LocalFile {
   readonly id: number;
@@ -100,6 +101,7 @@ export interface WritebackDeps {
   readonly journal: Journal;
   readonly attempts: AttemptTable;
   readonly conflicts: ConflictTable;
+  readonly links: HardLinks;
   readonly contents: LocalContents;
   readonly reader: ByteReader;
   readonly discovery: Discovery;

@@ -3,6 +3,7 @@ import { backoffMs } from '../base/backoff.js';
 import { ContentLostError } from '../cache/cache-error.js';
 import { debounceMsMax, type JournalRow } from '../journal/journal.js';
 import { isRegular, type Inode } from '../meta/inode.js';
+import { SourceLostError } from '../prefetch/source-lost-error.js';
 import { MetadataTooLarge } from '../s3/metadata-codec.js';
 import type { Key } from '../s3/object-store.js';
 import { StoreError } from '../s3/store-error.js';
@@ -159,16 +160,16 @@ export class Reconciler {
   private async complete(inode: Inode, signal: AbortSignal): Promise<void> {
     const { tree, store, db } = this.deps;
     if (inode.attrsComplete) return;
-    for (const key of tree.keysOf(inode)) {
-      const row = tree.objects.get(key);
-      if (!row || row.etag === null || row.ino !== inode.ino) continue;
+    for (const row of tree.objects.madeFrom(inode.ino)) { // what was moved is still under its old key
+      const { key } = row;
       const head = await store.head(key, { signal });
       const now = tree.inodes.get(inode.ino);
       if (now === undefined || now.attrsComplete) return;
       if (head?.etag !== row.etag) continue;
       db.tx(() => {
-        completeAttributes(now, head);
+        const attributes = completeAttributes(now, head);
         tree.inodes.save(now);
+        this.deps.links.completed(now, { key, head, attributes, isUnseen: false });
       });
       return;
     }
@@ -190,6 +191,8 @@ export class Reconciler {
       this.park(key, 'content-lost', error.message);
       return false;
     }
+    // The reader asked everybody who might have them: what they hold must be looked at, and decided anew.
+    if (error instanceof SourceLostError) return this.lookAgain(key, action, error, signal);
     if (!(error instanceof StoreError)) {
       this.retry(key, error, environmentRetryMs);
       return false;
@@ -228,12 +231,12 @@ export class Reconciler {
   }
 
   /** Someone else was there, or our own first try (J5): a HEAD tells. */
-  private async lookAgain(key: Key, action: Action | undefined, error: StoreError, signal: AbortSignal): Promise<boolean> {
+  private async lookAgain(key: Key, action: Action | undefined, error: StoreError | SourceLostError, signal: AbortSignal): Promise<boolean> {
     try {
       const attempt = this.deps.attempts.get(key);
       if (attempt !== undefined && attempt.outcome !== 'tombstone') {
         if ((await this.resolver.resolve(attempt, signal)) !== 'waiting') return true;
-        if (error.kind === 'no-such-upload') return true;
+        if (error instanceof StoreError && error.kind === 'no-such-upload') return true;
         if (attempt.sourceKey !== null && attempt.sourceKey !== key && (await this.resolver.lookAtSource(attempt.sourceKey, attempt.sourceEtag!, signal))) return true;
       } else {
         // Bytes that were to be fetched or copied aside are not where they were.

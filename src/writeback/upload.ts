@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import { isRegular, isSymlink, type Inode } from '../meta/inode.js';
 import type { Key, Stored } from '../s3/object-store.js';
 import { StoreError, type StoreErrorKind } from '../s3/store-error.js';
-import { attributesOf, dropDigests, linkSaltOf } from './attributes.js';
+import { attributesOf, dropDigests } from './attributes.js';
 import { ByteBudget } from './byte-budget.js';
 import { scratchPrefix, type Action } from './desired.js';
 import type { Begun, Ledger } from './ledger.js';
@@ -22,13 +22,11 @@ const empty = new Uint8Array(0);
 /** Requests that carry a whole object, or none: PUT, COPY, DELETE. Each is recorded and durable before it leaves (J2, J3). */
 export class Sender {
   private readonly budget: ByteBudget;
-  private readonly linkSalt: string;
   /** ino -> reads in a row that a writer came into. */
   private readonly restless = new Map<number, number>();
 
   constructor(private readonly deps: WritebackDeps, private readonly ledger: Ledger, private readonly sealer: Sealer) {
     this.budget = new ByteBudget(deps.config.memoryBytesMax);
-    this.linkSalt = linkSaltOf(deps.db, () => newStem(deps.random));
   }
 
   async put(key: Key, action: ActionOf<'put'> | ActionOf<'marker'>, signal: AbortSignal): Promise<Sent> {
@@ -70,7 +68,7 @@ export class Sender {
 
   attributes(inode: Inode, key: Key, nonce: string, seal: Seal | null, hasNewContent: boolean): ReturnType<typeof attributesOf> {
     if (hasNewContent && dropDigests(inode)) this.deps.tree.inodes.save(inode);
-    return attributesOf(inode, key, nonce, this.linkSalt, seal?.mtime ?? inode.mtime);
+    return attributesOf(inode, key, nonce, this.deps.links.field(inode, key, seal?.gen ?? inode.gen), seal?.mtime ?? inode.mtime);
   }
 
   private async putBytes(key: Key, action: ActionOf<'put'> | ActionOf<'marker'>, bytes: Uint8Array, seal: Seal | null, signal: AbortSignal): Promise<Sent> {

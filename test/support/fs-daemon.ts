@@ -22,6 +22,7 @@ import { ObjectReader } from '../../src/prefetch/object-reader.js';
 import type { ObjectStore } from '../../src/s3/object-store.js';
 import { StoreError } from '../../src/s3/store-error.js';
 import { defaultWritebackConfig } from '../../src/writeback/ports.js';
+import { HardLinks } from '../../src/writeback/hard-links.js';
 import { Writeback } from '../../src/writeback/writeback.js';
 
 export interface DaemonOptions {
@@ -86,8 +87,12 @@ export class FsDaemon {
       nameChanged: (parent: number, name: string) => void late.notices?.push(`name ${parent}/${name}`),
       contentChanged: (ino: number) => void late.notices?.push(`content ${ino}`),
     };
+    const links = new HardLinks({
+      tree, journal, attempts, conflicts, clock, log, metrics, kernel, openCount: (ino) => late.fs?.files.openCount(ino) ?? 0,
+      config: { keyPrefix: 'test/', uploadDelayMs: 1000, readOnly: false },
+    });
     const writeback = new Writeback({
-      db, tree, journal, attempts, conflicts, reader, discovery, store, clock, log, metrics, random: world.random, hostname: 'host',
+      db, tree, journal, attempts, conflicts, links, reader, discovery, store, clock, log, metrics, random: world.random, hostname: 'host',
       contents: { find: (id) => contents.find(id), create: (sizeBytes) => contents.create(sizeBytes, sizeBytes > 0 ? 'all' : 'none'), setDirty: (id, dirty) => contents.setDirty(id, dirty), remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids) },
       config: { ...defaultWritebackConfig, uploadDelayMs: 1000, scratchDir },
       hooks: { isBusy: (ino) => late.fs?.isBusy(ino) ?? false, ...kernel },
@@ -95,7 +100,7 @@ export class FsDaemon {
     const config: FsConfig = {
       ttlMs: 60_000, attributes: 'full', writeMode: 'back', fsync: 'local', deadlineMs: 5000, uploadDelayMs: 1000, smallFileBytes, readOnly: false, ...options.config,
     };
-    const fs = (late.fs = new HearthFs({ clock, log, metrics, db, tree, discovery, journal, attempts, contents, reader, store, health, uploads: writeback, kernel, config }, generation));
+    const fs = (late.fs = new HearthFs({ clock, log, metrics, db, tree, discovery, journal, attempts, links, contents, reader, store, health, uploads: writeback, kernel, config }, generation));
     if (generation === 0) fs.newConnection();
     await contents.recover();
     await writeback.recover();
