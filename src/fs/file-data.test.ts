@@ -1,3 +1,4 @@
+import { rmSync } from 'node:fs';
 import { afterEach, describe, expect, test } from 'vitest';
 import { Errno } from '../base/errno.js';
 import { FaultyDisk } from '../base/faulty-disk.js';
@@ -334,6 +335,7 @@ describe('fsync', () => {
     expect(h.daemon.errors.some((line) => line.startsWith('fatal'))).toBe(true);
     h.daemon.kill();
     await h.daemon.bury().catch(() => undefined);
+    rmSync(h.home, { recursive: true });
   });
 
   test('with --fsync remote resolves once S3 has the file', async () => {
