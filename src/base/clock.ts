@@ -40,7 +40,7 @@ export class ManualClock implements Clock {
 
 export function timeFromMs(ms: number): Time {
   const sec = Math.floor(ms / 1000);
-  return { sec, nsec: Math.round((ms - sec * 1000) * 1e6) };
+  return { sec, nsec: Math.min(999_999_999, Math.round((ms - sec * 1000) * 1e6)) };
 }
 
 export function timeToMs(time: Time): number {

@@ -2,7 +2,7 @@ import type { Time } from '../base/clock.js';
 import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
 import type { Attr, AttrReply, Entry, MaybePromise, RequestContext, SetAttr } from '../fuse/ops.js';
-import { FileType, isDirectory, isRegular, type Inode } from '../meta/inode.js';
+import { isDirectory, isRegular, type Inode } from '../meta/inode.js';
 import type { FsDeps } from './deps.js';
 import type { FileContents } from './file-content.js';
 import type { Inodes } from './inodes.js';
@@ -67,9 +67,10 @@ export class Attributes {
     this.passthrough.refresh(inode);
     this.deps.db.tx(() => {
       this.apply(inode, change);
+      if (change.mtime !== undefined && inode.unsealed) this.passthrough.keepTimes(inode);
       if (isDirectory(inode) && inode.nlink > 0) this.inodes.ensureMarker(inode);
       this.contents.metadataChanged(inode);
-      this.deps.tree.inodes.settle(inode); // times set here must not be those of the content file after a crash
+      this.deps.tree.inodes.settle(inode);
       this.replay.record(ctx, 'setattr', { ino });
     });
     return this.reply(inode);
@@ -95,7 +96,7 @@ export class Attributes {
 
   private apply(inode: Inode, change: SetAttr): void {
     const now = this.deps.clock.time();
-    if (change.mode !== undefined) inode.mode = (inode.mode & FileType.MASK) | (change.mode & 0o7777);
+    if (change.mode !== undefined) this.inodes.setMode(inode, change.mode);
     if (change.uid !== undefined) inode.uid = change.uid;
     if (change.gid !== undefined) inode.gid = change.gid;
     const chown = change.uid !== undefined || change.gid !== undefined;

@@ -151,6 +151,18 @@ export class Passthrough {
     this.deps.tree.inodes.keepVolatile(inode);
   }
 
+  /**
+   * An unsealed inode has the times of its content file after a crash (`recoverLocal`): the file gets those that were set. A sealed one has not, and
+   * its file is left alone: another ctime would say it was written.
+   */
+  keepTimes(inode: Inode): void {
+    const backing = this.backings.get(inode.ino);
+    const file = backing?.file ?? this.contents.existing(inode);
+    if (!file) return;
+    file.setTimes(inode.atime, inode.mtime);
+    if (backing) backing.mtimeNs = fs.statSync(file.path, { bigint: true }).mtimeNs;
+  }
+
   /** For the journal interval: brings the inodes the kernel may be writing up to date; answers their content files. */
   refreshAll(): number[] {
     const ids: number[] = [];
@@ -204,7 +216,10 @@ export class Passthrough {
     backing.mtimeNs = mtimeNs;
     const ageMs = this.deps.clock.now() - Number(ctimeNs / 1_000_000n);
     // Too fresh a ctime cannot tell a write that follows: then the file counts as written
-    if (!inode.unsealed && ageMs < ctimeGrainMs) this.contents.beginChange(inode, backing.file);
+    if (!inode.unsealed && ageMs < ctimeGrainMs) {
+      this.keepTimes(inode);
+      this.contents.beginChange(inode, backing.file);
+    }
     this.record(inode.ino, backing, { ctimeNs, size });
   }
 

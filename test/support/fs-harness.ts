@@ -62,7 +62,7 @@ export class FsHarness {
     old.kill();
     const from = this.home;
     const to = this.newHome();
-    cpSync(from, to, { recursive: true, filter: (path) => !/-shm$|lock$/.test(basename(path)) });
+    cpSync(from, to, { recursive: true, preserveTimestamps: true, filter: (path) => !/-shm$|lock$/.test(basename(path)) });
     await old.bury();
     rmSync(from, { recursive: true, force: true });
     this.generation++;
