@@ -111,6 +111,8 @@ class Harness {
       case 'write': {
         const path = pick(files, op.at);
         if (!this.isFile(path)) return;
+        await mount.rests(path);
+        if (!this.isFile(path)) return;
         const { ino } = mount.inode(path);
         const before = this.content.get(ino);
         if (before === undefined) return; // a stranger's: what is in it is not our business
@@ -124,6 +126,8 @@ class Harness {
       }
       case 'truncate': {
         const path = pick(files, op.at);
+        if (!this.isFile(path)) return;
+        await mount.rests(path);
         if (!this.isFile(path)) return;
         const { ino } = mount.inode(path);
         const before = this.content.get(ino);
