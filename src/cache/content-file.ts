@@ -18,6 +18,7 @@ import type { Disk } from '../base/disk.js';
 import { lseek } from '../base/libc.js';
 import { RangeSet, type Range } from '../base/range-set.js';
 import type { FdCache } from './fd-cache.js';
+import { isQuiescent } from './lease.js';
 
 export type ReadonlyRangeSet = Pick<RangeSet, 'isEmpty' | 'count' | 'sizeBytes' | 'covers' | 'intersects' | 'intersection' | 'clone' | 'encode' | typeof Symbol.iterator>;
 
@@ -150,6 +151,27 @@ export class ContentFile {
       at = missing.start;
     }
     return size;
+  }
+
+  /** What the file looks like on disk, to the nanosecond; undefined if it is gone. The kernel may be writing it (K8). */
+  stat(): fs.BigIntStats | undefined {
+    return fs.statSync(this.path, { bigint: true, throwIfNoEntry: false });
+  }
+
+  /** Nobody writes it and no mapping can (S2). Our own descriptor for writing is given back first: it would spoil the proof. */
+  isQuiescent(): boolean {
+    this.host.fds.closeWriter(this);
+    return isQuiescent(this.path);
+  }
+
+  /** Runs `use` with a descriptor that was opened read-only for it: what passthrough registers (S2). */
+  withReadOnly<T>(use: (fd: number) => T): T {
+    const fd = fs.openSync(this.path, 'r');
+    try {
+      return use(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
   }
 
   /** A GET landed in [start, end): readable at once; stored once the data is synced. */

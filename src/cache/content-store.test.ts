@@ -421,3 +421,12 @@ describe('checksums', () => {
     expect(await opened.store.verify(file)).toBe(true);
   });
 });
+
+test('D5: what grew past the limit without a reservation is evicted once it is clean, though nobody asks for room', async () => {
+  const opened = await stores.open({ limitBytes: 4 * MiB });
+  const files = [1, 2, 3].map((value) => filled(opened, 2 * MiB, true, value));
+  for (const file of files) opened.db.tx(() => opened.store.setDirty(file.id, false));
+  await opened.store.sync(files.map((file) => file.id));
+  await opened.store.maintain();
+  await expect.poll(() => opened.store.maintain().then(() => opened.store.stats().cacheBytes)).toBeLessThanOrEqual(4 * MiB);
+});

@@ -257,11 +257,6 @@ export class ContentStore implements ContentHost {
     };
   }
 
-  /** Our own descriptor for writing, if any, is closed: it would spoil the lease that proves a file quiescent (S2). */
-  closeWriter(file: ContentFile): void {
-    this.fds.closeWriter(file);
-  }
-
   pin(id: number): void { this.setPinned(id, true); }
   unpin(id: number): void { this.setPinned(id, false); }
 
@@ -473,6 +468,7 @@ export class ContentStore implements ContentHost {
       const file = this.handles.get(id)?.deref(); // D5: the kernel may be writing it
       if (file && !file.removed) this.recount(file);
     }
+    this.space.relieveIfFull();
     await this.sync(this.syncs.unstoredIds);
     while (this.books.isBehind && !this.stopping.signal.aborted) {
       this.books.write(500);

@@ -103,7 +103,7 @@ export class Space {
   private granted(bytes: number): () => void {
     this.heldBytes += bytes;
     this.free.granted += bytes;
-    if (this.isAboveHighWater && this.host.evictableBytes() > 0) this.relieve();
+    this.relieveIfFull();
     let held = true;
     return () => {
       if (!held) return;
@@ -113,8 +113,9 @@ export class Space {
     };
   }
 
-  private relieve(): void {
-    if (this.background || this.closed) return;
+  /** Also for what took room without a reservation (passthrough), or can be evicted only now that it is uploaded. */
+  relieveIfFull(): void {
+    if (this.background || this.closed || !this.isAboveHighWater || this.host.evictableBytes() === 0) return;
     const excess = this.host.usedBytes() + this.heldBytes - this.limitBytes * lowWater;
     this.background = this.host
       .evict(Math.max(excess, -this.freeRoom(), 1))
