@@ -92,10 +92,10 @@ export class HearthFs implements FileSystem {
   lookup(ctx: RequestContext, parent: number, name: string) { return this.names.lookup(ctx, parent, name); }
   getattr(ctx: RequestContext, ino: number) { return this.attributes.getattr(ctx, ino); }
   setattr(ctx: RequestContext, ino: number, change: SetAttr) { return this.attributes.setattr(ctx, ino, change); }
-  create(ctx: RequestContext, parent: number, name: string, flags: number, mode: number) { return this.names.create(ctx, parent, name, flags, mode); }
-  tmpfile(ctx: RequestContext, parent: number, flags: number, mode: number) { return this.names.tmpfile(ctx, parent, flags, mode); }
-  mknod(ctx: RequestContext, parent: number, name: string, mode: number, rdev: number) { return this.names.mknod(ctx, parent, name, mode, rdev); }
-  mkdir(ctx: RequestContext, parent: number, name: string, mode: number) { return this.names.mkdir(ctx, parent, name, mode); }
+  create(ctx: RequestContext, parent: number, name: string, flags: number, mode: number, umask = 0) { return this.names.create(ctx, parent, name, flags, mode, umask); }
+  tmpfile(ctx: RequestContext, parent: number, flags: number, mode: number, umask = 0) { return this.names.tmpfile(ctx, parent, flags, mode, umask); }
+  mknod(ctx: RequestContext, parent: number, name: string, mode: number, rdev: number, umask = 0) { return this.names.mknod(ctx, parent, name, mode, rdev, umask); }
+  mkdir(ctx: RequestContext, parent: number, name: string, mode: number, umask = 0) { return this.names.mkdir(ctx, parent, name, mode, umask); }
   symlink(ctx: RequestContext, parent: number, name: string, target: Buffer) { return this.names.symlink(ctx, parent, name, target); }
   link(ctx: RequestContext, ino: number, newParent: number, newName: string) { return this.names.link(ctx, ino, newParent, newName); }
   unlink(ctx: RequestContext, parent: number, name: string) { return this.names.unlink(ctx, parent, name); }
@@ -138,7 +138,9 @@ export class HearthFs implements FileSystem {
 
   getxattr(ctx: RequestContext, ino: number, name: string) { return this.xattrs.get(ctx, ino, name); }
   listxattr(ctx: RequestContext, ino: number) { return this.xattrs.list(ctx, ino); }
-  setxattr(ctx: RequestContext, ino: number, name: string, value: Buffer, flags: number) { return this.xattrs.set(ctx, ino, name, value, flags); }
+  setxattr(ctx: RequestContext, ino: number, name: string, value: Buffer, flags: number, killSgid = false) {
+    return this.xattrs.set(ctx, ino, name, value, flags, killSgid);
+  }
   removexattr(ctx: RequestContext, ino: number, name: string) { return this.xattrs.remove(ctx, ino, name); }
 
   statfs(): StatFs {

@@ -6,6 +6,7 @@ import { clearSetIds } from './attributes.js';
 import type { FsDeps } from './deps.js';
 import type { FileContents } from './file-content.js';
 import type { OpenFiles } from './open-files.js';
+import { accessAclName, aclOf, chmodAcl, defaultAclName, inheritAcl, withAcl } from './posix-acl.js';
 
 /** How long a directory's new mtime may wait for more changes before its marker is written again. */
 const directoryTimesDelayMs = 5000;
@@ -34,7 +35,8 @@ export class Inodes {
     return inode;
   }
 
-  create(ctx: RequestContext, parent: Inode, mode: number, fields: Partial<Inode> = {}): Inode {
+  /** @param umask of the caller; a default ACL of the directory takes its place (K1). */
+  create(ctx: RequestContext, parent: Inode, mode: number, umask: number, fields: Partial<Inode> = {}): Inode {
     const now = this.deps.clock.time();
     const directory = (mode & FileType.MASK) === FileType.DIR;
     let gid = ctx.gid;
@@ -43,9 +45,18 @@ export class Inodes {
       if (directory) mode |= setgid;
       else if ((mode & (setgid | 0o010)) === (setgid | 0o010) && ctx.uid !== 0 && ctx.gid !== gid && ctx.supplementaryGid !== gid) mode &= ~setgid;
     }
+    let xattrs: Inode['xattrs'] = null;
+    const defaults = (mode & FileType.MASK) === FileType.LINK ? null : aclOf(parent.xattrs, defaultAclName);
+    if (defaults) {
+      const inherited = inheritAcl(defaults, mode);
+      mode = inherited.mode;
+      xattrs = withAcl(directory ? withAcl(null, defaultAclName, defaults) : null, accessAclName, inherited.access);
+    } else if ((mode & FileType.MASK) !== FileType.LINK) {
+      mode &= ~(umask & 0o777);
+    }
     return this.deps.tree.inodes.create({
       mode, uid: ctx.uid, gid, rdev: 0, sizeBytes: directory ? 4096 : 0, atime: now, mtime: now, ctime: now, nlink: directory ? 2 : 1, gen: 1, mgen: 1, baseGen: null,
-      unsealed: false, attrsComplete: true, content: null, target: null, xattrs: null, foreign: null, linkId: null, linkOffset: 0, lastModifiedMs: null,
+      unsealed: false, attrsComplete: true, content: null, target: null, xattrs, foreign: null, linkId: null, linkOffset: 0, lastModifiedMs: null,
       marker: directory, complete: directory, listedAtMs: directory ? this.deps.clock.now() : 0, opens: 0, ...fields,
     });
   }
@@ -116,6 +127,13 @@ export class Inodes {
     this.deps.tree.inodes.save(directory);
     const key = this.deps.tree.directoryKey(directory.ino);
     if (key !== undefined) this.deps.journal.mark(key, this.deps.config.uploadDelayMs);
+  }
+
+  /** chmod: an access ACL follows, its mask gets the group bits. */
+  setMode(inode: Inode, mode: number): void {
+    inode.mode = (inode.mode & FileType.MASK) | (mode & 0o7777);
+    const acl = aclOf(inode.xattrs, accessAclName);
+    if (acl) inode.xattrs = withAcl(inode.xattrs, accessAclName, chmodAcl(acl, mode));
   }
 
   /** setuid goes, setgid where the group may execute, file capabilities too (K2). */

@@ -63,7 +63,7 @@ export class Names {
     return { ...this.attributes.entry(this.inodes.mustGet(inode.ino), undefined), ...opened };
   }
 
-  async create(ctx: RequestContext, parent: number, name: string, flags: number, mode: number): Promise<Entry & OpenReply> {
+  async create(ctx: RequestContext, parent: number, name: string, flags: number, mode: number, umask: number): Promise<Entry & OpenReply> {
     const replayed = this.replay.find(ctx);
     if (replayed?.ino !== undefined) return this.createReply(this.inodes.mustGet(replayed.ino), flags);
     await this.reserveFile(ctx);
@@ -71,7 +71,7 @@ export class Names {
     const { directory, dentry } = this.current(parent, name);
     if (dentry) return this.openFound(ctx, dentry, flags);
     const inode = this.deps.db.tx(() => {
-      const created = this.inodes.create(ctx, directory, FileType.REG | (mode & 0o7777), { unsealed: true });
+      const created = this.inodes.create(ctx, directory, FileType.REG | (mode & 0o7777), umask, { unsealed: true });
       created.content = this.deps.contents.create(0, 'none').id;
       this.deps.contents.setDirty(created.content, true);
       this.deps.tree.inodes.save(created);
@@ -87,13 +87,13 @@ export class Names {
     return { ...this.attributes.entry(this.inodes.mustGet(inode.ino), undefined), ...opened };
   }
 
-  async tmpfile(ctx: RequestContext, parent: number, flags: number, mode: number): Promise<Entry & OpenReply> {
+  async tmpfile(ctx: RequestContext, parent: number, flags: number, mode: number, umask: number): Promise<Entry & OpenReply> {
     const replayed = this.replay.find(ctx);
     if (replayed?.ino !== undefined) return this.createReply(this.inodes.mustGet(replayed.ino), flags);
     await this.reserveFile(ctx);
     const directory = this.inodes.liveDirectory(parent);
     const inode = this.deps.db.tx(() => {
-      const created = this.inodes.create(ctx, directory, FileType.REG | (mode & 0o7777), { unsealed: true, nlink: 0, opens: 1 });
+      const created = this.inodes.create(ctx, directory, FileType.REG | (mode & 0o7777), umask, { unsealed: true, nlink: 0, opens: 1 });
       created.content = this.deps.contents.create(0, 'none').id;
       this.deps.contents.setDirty(created.content, true);
       this.deps.tree.inodes.save(created);
@@ -103,29 +103,29 @@ export class Names {
     return this.createReply(inode, flags);
   }
 
-  mkdir(ctx: RequestContext, parent: number, name: string, mode: number): Promise<Entry> {
-    return this.make(ctx, 'mkdir', parent, name, FileType.DIR | (mode & 0o7777));
+  mkdir(ctx: RequestContext, parent: number, name: string, mode: number, umask: number): Promise<Entry> {
+    return this.make(ctx, 'mkdir', parent, name, FileType.DIR | (mode & 0o7777), umask);
   }
 
-  mknod(ctx: RequestContext, parent: number, name: string, mode: number, rdev: number): Promise<Entry> {
+  mknod(ctx: RequestContext, parent: number, name: string, mode: number, rdev: number, umask: number): Promise<Entry> {
     const type = (mode & FileType.MASK) || FileType.REG;
-    return this.make(ctx, 'mknod', parent, name, type | (mode & 0o7777), { rdev });
+    return this.make(ctx, 'mknod', parent, name, type | (mode & 0o7777), umask, { rdev });
   }
 
   symlink(ctx: RequestContext, parent: number, name: string, target: Buffer): Promise<Entry> {
     if (target.length === 0) throw new FsError(Errno.ENOENT);
     if (target.length >= 4096) throw new FsError(Errno.ENAMETOOLONG);
-    return this.make(ctx, 'symlink', parent, name, FileType.LINK | 0o777, { target: Buffer.from(target), sizeBytes: target.length });
+    return this.make(ctx, 'symlink', parent, name, FileType.LINK | 0o777, 0, { target: Buffer.from(target), sizeBytes: target.length });
   }
 
-  private async make(ctx: RequestContext, opcode: string, parent: number, name: string, mode: number, fields: Partial<Inode> = {}): Promise<Entry> {
+  private async make(ctx: RequestContext, opcode: string, parent: number, name: string, mode: number, umask: number, fields: Partial<Inode> = {}): Promise<Entry> {
     const replayed = this.replay.find(ctx);
     if (replayed?.ino !== undefined) return this.attributes.entry(this.inodes.mustGet(replayed.ino), undefined);
     await this.find(ctx, parent, name);
     const { directory, dentry } = this.current(parent, name);
     if (dentry) throw new FsError(Errno.EEXIST);
     const inode = this.deps.db.tx(() => {
-      const created = this.inodes.create(ctx, directory, mode, fields);
+      const created = this.inodes.create(ctx, directory, mode, umask, fields);
       this.inodes.addName(directory, name, created);
       this.replay.record(ctx, opcode, { ino: created.ino });
       return created;

@@ -1,18 +1,20 @@
 import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
 import { XattrFlag, type RequestContext } from '../fuse/ops.js';
-import { isDirectory, type Inode } from '../meta/inode.js';
+import { isDirectory, isSymlink, type Inode } from '../meta/inode.js';
 import { encodeAttributes, MetadataTooLarge } from '../s3/metadata-codec.js';
 import { fileAttributes } from '../meta/file-attributes.js';
 import type { FsDeps } from './deps.js';
 import type { FileContents } from './file-content.js';
 import type { Inodes } from './inodes.js';
 import type { RemoteNames } from './remote-names.js';
+import { accessAclName, decodeAcl, defaultAclName, isMinimal, modeOfAcl, withAcl } from './posix-acl.js';
 import type { Replay } from './replay.js';
 
 const nameBytesMax = 255;
 const valueBytesMax = 65_536;
 const idMax = 0xffff_fffe;
+const setgid = 0o2000;
 /** A nonce is 16 or more letters and three numbers in base 36 (writeback/nonce). */
 const nonceBytesMax = 40;
 const linkIdBytesMax = 28;
@@ -31,8 +33,9 @@ export class Xattrs {
     return Object.keys((await this.known(ctx, ino)).xattrs ?? {});
   }
 
-  async set(ctx: RequestContext, ino: number, name: string, value: Buffer, flags: number): Promise<void> {
+  async set(ctx: RequestContext, ino: number, name: string, value: Buffer, flags: number, killSgid: boolean): Promise<void> {
     if (this.replay.find(ctx)) return;
+    if (name === accessAclName || name === defaultAclName) return this.setAcl(ctx, ino, name, Buffer.from(value), killSgid); // borrowed only until we return
     checkNamespace(name);
     if (value.length > valueBytesMax) throw new FsError(Errno.E2BIG);
     const encoded = value.toString('base64');
@@ -45,18 +48,36 @@ export class Xattrs {
     this.change(ctx, 'setxattr', inode, changed);
   }
 
+  /** The kernel has checked who may. An access list sets the mode too; one that says no more than the mode is not kept. */
+  private async setAcl(ctx: RequestContext, ino: number, name: string, value: Buffer, killSgid: boolean): Promise<void> {
+    const acl = decodeAcl(value);
+    const inode = await this.known(ctx, ino);
+    if (isSymlink(inode)) throw new FsError(Errno.EOPNOTSUPP);
+    if (name === defaultAclName && acl !== null && !isDirectory(inode)) throw new FsError(Errno.EACCES);
+    const isAccess = name === accessAclName;
+    const xattrs = withAcl(inode.xattrs, name, isAccess && acl !== null && isMinimal(acl) ? null : acl);
+    let mode = isAccess && acl !== null ? modeOfAcl(acl, inode.mode) : inode.mode;
+    if (killSgid) mode &= ~setgid;
+    // A directory made in this one gets the default list twice: that must fit too
+    this.mustFit({ ...inode, mode, xattrs: isAccess ? xattrs : withAcl(xattrs, accessAclName, acl) });
+    this.change(ctx, 'setxattr', inode, xattrs, mode);
+  }
+
   async remove(ctx: RequestContext, ino: number, name: string): Promise<void> {
     if (this.replay.find(ctx)) return;
-    checkNamespace(name);
+    const isAcl = name === accessAclName || name === defaultAclName;
+    if (!isAcl) checkNamespace(name);
     const inode = await this.known(ctx, ino);
+    if (isAcl && !has(inode.xattrs, name)) return; // as on ext4: there is no list afterwards
     if (!has(inode.xattrs, name)) throw new FsError(Errno.ENODATA);
     const { [name]: _gone, ...rest } = inode.xattrs;
     this.change(ctx, 'removexattr', inode, Object.keys(rest).length > 0 ? rest : null);
   }
 
-  private change(ctx: RequestContext, opcode: string, inode: Inode, xattrs: Inode['xattrs']): void {
+  private change(ctx: RequestContext, opcode: string, inode: Inode, xattrs: Inode['xattrs'], mode = inode.mode): void {
     this.deps.db.tx(() => {
       inode.xattrs = xattrs;
+      inode.mode = mode;
       inode.ctime = this.deps.clock.time();
       if (isDirectory(inode)) this.inodes.ensureMarker(inode);
       this.contents.metadataChanged(inode);
