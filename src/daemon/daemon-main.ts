@@ -47,10 +47,10 @@ async function serve(link: SupervisorLink, life: Lifetime, log: Log): Promise<vo
   const metrics = new Metrics();
   const startedAtMs = Date.now();
   mkdirSync(config.cacheDir, { recursive: true, mode: 0o700 });
-  let notifier: Notifier | undefined;
+  const late: { notifier?: Notifier } = {};
   const kernel = {
-    nameChanged: (parent: number, name: string) => notifier?.invalEntry(parent, name, true),
-    contentChanged: (ino: number) => notifier?.invalInode(ino),
+    nameChanged: (parent: number, name: string) => late.notifier?.invalEntry(parent, name, true),
+    contentChanged: (ino: number) => late.notifier?.invalInode(ino),
   };
   const parts = await compose(config, generation, kernel, life, log, metrics);
   await link.prepared();
@@ -62,7 +62,7 @@ async function serve(link: SupervisorLink, life: Lifetime, log: Log): Promise<vo
   };
   if (stored !== undefined) usePassthrough(JSON.parse(stored) as NegotiatedInit);
   if (generation === 0) parts.db.setFact(sessionFact, ''); // what an earlier mount negotiated is no news to a successor
-  notifier = life.own(Notifier.start({ device: link.device, log, metrics }));
+  late.notifier = life.own(Notifier.start({ device: link.device, log, metrics }));
   let ended!: () => void;
   const over = new Promise<void>((resolve) => (ended = resolve));
   const session = FuseSession.start({

@@ -19,7 +19,14 @@ export class Durability {
     db.tx(() => tree.inodes.settle(inode));
     if (isRegular(inode) && inode.content !== null) await contents.sync([inode.content]);
     await db.durable();
+    this.vouchedFor(inode);
     if (config.fsync === 'remote' && inode.nlink > 0) await this.uploaded(inode, signal);
+  }
+
+  /** S6: what a power cut left in doubt goes to S3 once an application says by fsync that it is what it wants. */
+  private vouchedFor(inode: Inode): void {
+    const { db, tree, journal, config } = this.deps;
+    for (const key of tree.keysOf(inode)) if (journal.get(key)?.parked === 'recovered-unsynced') db.tx(() => journal.mark(key, config.uploadDelayMs));
   }
 
   /** Resolves once S3 has the inode as it is now. */

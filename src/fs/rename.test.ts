@@ -168,3 +168,14 @@ test('is interrupted while it lists, and then nothing has moved', async () => {
   expect(await renamed).toBe('EINTR');
   expect(await h.readdir('')).toEqual(['d']);
 });
+
+test('a symlink that was only listed when a directory above it was renamed is still a symlink in S3', async () => {
+  await h.stranger.put('d/link', 'target/elsewhere', { metadata: { mode: String(0o120777), uid: '0', gid: '0', mtime: '1700000000' } });
+  await h.readdir('d');
+  await h.rename('d', 'e');
+  await h.sync();
+  const object = h.memory.snapshot().get('e/link')!;
+  expect(object.attributes.metadata['mode']).toBe(String(0o120777));
+  expect(object.bytes.toString()).toBe('target/elsewhere');
+  expect((await h.stat('e/link')).mode & 0o170000).toBe(0o120000);
+});

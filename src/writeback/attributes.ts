@@ -1,4 +1,4 @@
-import type { Inode } from '../meta/inode.js';
+import { FileType, fileType, isRegular, isSymlink, type Inode } from '../meta/inode.js';
 import type { Time } from '../base/clock.js';
 import { contentTypeOf } from '../s3/content-type.js';
 import { decodeAttributes, encodeAttributes, withoutContentDigests, type DecodedAttributes, type FileAttributes } from '../s3/metadata-codec.js';
@@ -23,13 +23,26 @@ export function dropDigests(inode: Inode): boolean {
   return true;
 }
 
+/** A listing showed it as a file; its HEAD says it is a symlink, whose target is the content. */
+export function isUnreadSymlink(inode: Inode, head: ObjectHead): boolean {
+  const { mode } = decodeAttributes(head);
+  return mode !== undefined && (mode & FileType.MASK) === FileType.LINK && isRegular(inode) && head.sizeBytes > 0 && head.sizeBytes <= 4096;
+}
+
 /**
  * The inode was known from a listing only and its object is about to be rewritten: what the object carries must be carried along (J12).
- * What a write changes (size, mtime, ctime) is newer here; the rest nobody can have changed without knowing it first.
+ * What a write changes (size, mtime, ctime) is newer here; the rest nobody can have changed without knowing it first. What a listing showed as a
+ * regular file may turn out to be a symlink or special file, as long as it is the content it was found with.
+ * @param target the object's content, if `isUnreadSymlink`.
  */
-export function completeAttributes(inode: Inode, head: ObjectHead): DecodedAttributes {
+export function completeAttributes(inode: Inode, head: ObjectHead, target: Buffer | null): DecodedAttributes {
   const found = decodeAttributes(head);
-  if (found.mode !== undefined && (found.mode & 0o170000) === (inode.mode & 0o170000)) inode.mode = found.mode;
+  const isSameType = found.mode !== undefined && (found.mode & FileType.MASK) === fileType(inode);
+  const isFoundType = found.mode !== undefined && isRegular(inode) && inode.content === null && (found.mode & FileType.MASK) !== FileType.DIR
+    && ((found.mode & FileType.MASK) !== FileType.LINK || target !== null);
+  if (found.mode !== undefined && (isSameType || isFoundType)) inode.mode = found.mode;
+  if (isSymlink(inode) && target !== null) inode.target = target;
+  if (found.rdev !== undefined) inode.rdev = found.rdev;
   inode.uid = found.uid ?? inode.uid;
   inode.gid = found.gid ?? inode.gid;
   inode.atime = found.atime ?? inode.atime;

@@ -7,7 +7,7 @@ import { SourceLostError } from '../prefetch/source-lost-error.js';
 import { MetadataTooLarge } from '../s3/metadata-codec.js';
 import type { Key } from '../s3/object-store.js';
 import { StoreError } from '../s3/store-error.js';
-import { completeAttributes } from './attributes.js';
+import { completeAttributes, isUnreadSymlink } from './attributes.js';
 import { desired, type Action, type ParkReason } from './desired.js';
 import type { Filler } from './fill.js';
 import type { Ledger } from './ledger.js';
@@ -163,11 +163,12 @@ export class Reconciler {
     for (const row of tree.objects.madeFrom(inode.ino)) { // what was moved is still under its old key
       const { key } = row;
       const head = await store.head(key, { signal });
+      if (head === null || head.etag !== row.etag) continue;
+      const target = isUnreadSymlink(inode, head) ? Buffer.from((await store.getBytes(key, { start: 0, end: head.sizeBytes, etag: head.etag }, { signal })).bytes) : null;
       const now = tree.inodes.get(inode.ino);
       if (now === undefined || now.attrsComplete) return;
-      if (head?.etag !== row.etag) continue;
       db.tx(() => {
-        const attributes = completeAttributes(now, head);
+        const attributes = completeAttributes(now, head, target);
         tree.inodes.save(now);
         this.deps.links.completed(now, { key, head, attributes, isUnseen: false });
       });
