@@ -10,6 +10,7 @@ const needed: readonly { readonly file: string; readonly package: string }[] = [
   { file: 'fusermount3', package: 'fuse3' }, { file: 'rsync', package: 'rsync' }, { file: 'getfattr', package: 'attr' }, { file: 'getfacl', package: 'acl' }, { file: 'strace', package: 'strace' },
   { file: 'sqlite3', package: 'sqlite3' }, { file: 'git', package: 'git' }, { file: 'make', package: 'make' }, { file: 'gcc', package: 'gcc' }, { file: '/usr/include/stdio.h', package: 'libc6-dev' },
   { file: 'tar', package: 'tar' }, { file: 'findmnt', package: 'util-linux' }, { file: 'diff', package: 'diffutils' },
+  { file: 's3fs', package: 's3fs' }, { file: 'rclone', package: 'rclone' }, { file: 'fio', package: 'fio' }, { file: 'stress-ng', package: 'stress-ng' }, { file: 'python3', package: 'python3' },
 ];
 
 function isThere(file: string): boolean {
