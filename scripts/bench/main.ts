@@ -1,0 +1,154 @@
+/**
+ * `npm run bench`: hearthfs beside ext4, s3fs, rclone mount and a plain S3 client, on one S3 server process with added latency. Runs are interleaved
+ * (all systems once, then again), each with a fresh mount and an empty cache; the median counts. Data is checked after each run.
+ * Needs root (mounts, drop_caches). Results: bench-results/latest.{md,json,svg}.
+ */
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpus, release, totalmem } from 'node:os';
+import path from 'node:path';
+import { run } from '../../test/support/child.js';
+import { chart } from './chart.js';
+import { Dataset } from './dataset.js';
+import { parseOptions, usage, type BenchOptions } from './options.js';
+import { json, markdown, short, type Figure, type Sample } from './report.js';
+import { S3Side } from './s3-side.js';
+import { systems, type System, type SystemName } from './systems.js';
+import { Context, type Workload, type World } from './workload.js';
+import { localWorkloads } from './workloads-local.js';
+import { remoteWorkloads } from './workloads-remote.js';
+
+const workloads = [...localWorkloads, ...remoteWorkloads];
+const quickScale = 1 / 8;
+let mountCount = 0;
+
+function say(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
+
+async function main(): Promise<void> {
+  let options: BenchOptions;
+  try {
+    options = parseOptions(process.argv.slice(2));
+  } catch (error) {
+    say(`${error instanceof Error ? error.message : String(error)}\n${usage}`);
+    process.exitCode = 2;
+    return;
+  }
+  if (options.list) return workloads.forEach(({ id, title, unit }) => say(`${id.padEnd(14)} ${title} (${unit})`));
+  if (process.getuid?.() !== 0) throw new Error('The benchmark mounts and drops caches: run it as root');
+  const chosen = systems.filter((system) => options.systems.includes(system.name)).filter((system) => {
+    const missing = system.missing();
+    if (missing !== undefined) say(`skipping ${system.name}: ${missing}`);
+    return missing === undefined;
+  });
+  const wanted = workloads.filter(({ id }) => options.only.length === 0 || options.only.some((part) => id === part || id.startsWith(`${part}-`)));
+  mkdirSync(options.dir, { recursive: true });
+  const dir = path.join(options.dir, String(process.pid));
+  mkdirSync(dir);
+  const s3 = await S3Side.start();
+  const world: World = { s3, data: new Dataset(path.join(dir, 'data')), scale: options.quick ? quickScale : 1 };
+  const figures: Figure[] = [];
+  const about = await describe(options);
+  try {
+    for (const workload of wanted) {
+      figures.push(...(await measure(workload, chosen, options, world, dir)));
+      save(figures, about, options); // what is there is not lost if a later one hangs
+    }
+  } finally {
+    await s3.close();
+    rmSync(dir, { recursive: true, force: true });
+  }
+  say(`\n${markdown(figures, about)}`);
+  if (figures.some((figure) => figure.failures.size > 0)) process.exitCode = 1;
+}
+
+async function measure(workload: Workload, chosen: readonly System[], options: BenchOptions, world: World, dir: string): Promise<Figure[]> {
+  const taking = chosen.filter((system) => workload.systems.includes(system.name));
+  const latencies = workload.local ? options.latenciesMs.slice(0, 1) : options.latenciesMs;
+  const coldPrefix = `cold/${workload.id}/`;
+  await world.s3.setLatency(0);
+  if (workload.cold) await workload.cold(world, coldPrefix);
+  const figures: Figure[] = [];
+  for (const latencyMs of latencies) {
+    const samples = new Map<SystemName, Sample[]>(taking.map(({ name }) => [name, []]));
+    const failures = new Map<SystemName, string>();
+    for (let round = 0; round < options.runs; round++) {
+      for (const system of taking) {
+        if (failures.has(system.name)) continue;
+        try {
+          const sample = await once(workload, system, latencyMs, workload.cold ? coldPrefix : undefined, options, world, dir);
+          samples.get(system.name)!.push(sample);
+          say(`${workload.id.padEnd(14)} ${String(latencyMs).padStart(3)} ms  ${system.name.padEnd(9)} ${short(sample.value)} ${workload.unit}${sample.cost ? `  (${sample.cost.cpuSeconds.toFixed(2)} s CPU, ${Math.round(sample.cost.peakRssBytes / 2 ** 20)} MiB)` : ''}`);
+        } catch (error) {
+          failures.set(system.name, `${error instanceof Error ? error.message : String(error)}\n${lastLog(path.join(dir, `m${mountCount}`))}`);
+          say(`${workload.id.padEnd(14)} ${String(latencyMs).padStart(3)} ms  ${system.name.padEnd(9)} failed: ${failures.get(system.name)!.slice(0, 2000)}`);
+        }
+      }
+    }
+    figures.push({ workload, latencyMs, samples, failures });
+  }
+  await world.s3.setLatency(0);
+  await world.s3.remove(coldPrefix);
+  return figures;
+}
+
+async function once(workload: Workload, system: System, latencyMs: number, coldPrefix: string | undefined, options: BenchOptions, world: World, dir: string): Promise<Sample> {
+  const place = path.join(dir, `m${++mountCount}`);
+  const prefix = coldPrefix ?? `w/${mountCount}/`;
+  mkdirSync(place);
+  await world.s3.setLatency(0);
+  if (coldPrefix === undefined) await world.s3.putDirectory(prefix);
+  await run('sync', [], { timeoutMs: 120_000 });
+  const mounted = await system.mount({ dir: place, prefix, s3: world.s3, profile: options.profile });
+  let done = false;
+  try {
+    const context = new Context(world, system.name, mounted, prefix, latencyMs);
+    await context.dropCaches(3);
+    await world.s3.setLatency(latencyMs);
+    const result = await workload.run(context);
+    done = true;
+    return { ...result, cost: context.cost };
+  } finally {
+    await world.s3.setLatency(0);
+    await mounted.unmount();
+    if (coldPrefix === undefined) await world.s3.remove(prefix);
+    if (done) rmSync(place, { recursive: true, force: true });
+  }
+}
+
+function lastLog(place: string): string {
+  try {
+    return readFileSync(path.join(place, 'log'), 'utf8').slice(-1500);
+  } catch {
+    return '';
+  }
+}
+
+async function describe(options: BenchOptions): Promise<string[]> {
+  const version = async (command: string, ...args: string[]): Promise<string> => {
+    try {
+      return (await run(command, args, { check: false })).stdout.split('\n')[0] ?? '';
+    } catch {
+      return 'not installed';
+    }
+  };
+  return [
+    `${cpus().length} x ${cpus()[0]?.model ?? '?'}, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}, Node ${process.version}`,
+    `${await version('s3fs', '--version')}; ${await version('rclone', 'version')}`,
+    `${options.runs} interleaved runs, medians${options.quick ? '; quick: an eighth of the sizes in the titles' : ''}; S3 server, daemons and programs share the processors`,
+    '≈: peers that need a round trip per file do a part of the work, and the time is calculated up; rates of peers are those of a tenth of the files',
+    'Every run: fresh mount, empty cache, kernel caches dropped; data compared afterwards',
+  ];
+}
+
+function save(figures: readonly Figure[], about: readonly string[], options: BenchOptions): void {
+  mkdirSync(options.outDir, { recursive: true });
+  writeFileSync(path.join(options.outDir, 'latest.md'), markdown(figures, about));
+  writeFileSync(path.join(options.outDir, 'latest.json'), json(figures, about));
+  const latency = options.latenciesMs.includes(30) ? 30 : options.latenciesMs[0]!;
+  const svg = chart(figures, latency);
+  writeFileSync(path.join(options.outDir, 'latest.svg'), svg);
+  if (options.chart !== undefined) writeFileSync(options.chart, svg);
+}
+
+await main();
