@@ -65,7 +65,7 @@ export async function compose(config: MountConfig, generation: number, kernel: K
   const pool = life.own(await openTransferPool({
     bucket: config.bucket, prefix: config.prefix, pathStyle: config.pathStyle, connectionsMax: 64, requestTimeoutMs: 30_000, deadlineMs: config.deadlineMs,
     ...(config.endpoint !== undefined && { endpoint: config.endpoint }), ...(config.region !== undefined && { region: config.region }), ...(config.profile !== undefined && { profile: config.profile }),
-    log, metrics,
+    log, metrics, startInBackground: generation > 0,
   }, config.transferWorkers));
   const health = pool.health;
   const capabilities = await serverCapabilities(pool, db, config, clock.now(), log, generation === 0);

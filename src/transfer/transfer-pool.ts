@@ -29,6 +29,8 @@ export interface TransferPoolOptions extends S3Settings {
   readonly clock?: Clock;
   readonly health?: HealthOptions;
   readonly retry?: Partial<Pick<RetryOptions, 'deadlineMs' | 'firstDelayMs' | 'longestDelayMs' | 'offlineTryMs' | 'random' | 'sleep'>>;
+  /** Do not wait for a worker: calls queue until one serves. For a daemon that takes over, whose callers are waiting (default: wait). */
+  readonly startInBackground?: boolean;
   /** Every request as it ends, besides `metrics` (cost accounting). */
   readonly observe?: (sample: RequestSample) => void;
 }
@@ -47,7 +49,7 @@ const restartDelayMs = 1000;
 const drainMs = 30_000;
 
 /**
- * Opens once the first worker serves; `connectionsMax` is divided among the workers.
+ * Opens once the first worker serves, or at once; `connectionsMax` is divided among the workers.
  * @throws UserError, StoreError if a worker cannot start.
  */
 export async function openTransferPool(options: TransferPoolOptions, workers: number): Promise<TransferPool> {
@@ -60,7 +62,9 @@ export async function openTransferPool(options: TransferPoolOptions, workers: nu
   });
   metrics?.gauge('s3.in_flight', () => threads.inFlight);
   try {
-    await threads.firstReady();
+    const ready = threads.firstReady();
+    if (options.startInBackground) ready.catch((error: unknown) => options.log.error('no transfer worker can start', { room: 'transfer', error }));
+    else await ready;
   } catch (error) {
     await threads.close();
     throw error;
