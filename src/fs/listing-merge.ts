@@ -1,4 +1,5 @@
 import { nameBytesMax, nameToBytes } from '../base/file-name.js';
+import type { Dentry } from '../meta/dentry-table.js';
 import { isDirectory, type Inode } from '../meta/inode.js';
 import type { Key, ListPage, ObjectSummary } from '../s3/object-store.js';
 import { scratchPrefix } from '../writeback/desired.js';
@@ -13,6 +14,9 @@ export class ListingSoFar {
   /** Objects under the name of a directory we know: the prefix that decides which of the two is shown sorts later (`a`, `a-`, `a/`). */
   readonly later: { readonly name: string; readonly object: ObjectSummary }[] = [];
   readonly directories = new Set<string>();
+
+  /** @param wasEmpty the directory had no names when it began. */
+  constructor(readonly wasEmpty = false) {}
 }
 
 /** Brings the tree in line with what a listing of one directory said, by the rule of `RemoteChanges`. Methods run in the caller's transaction. */
@@ -22,12 +26,13 @@ export class ListingMerge {
   /** One page. */
   page(directory: Inode, prefix: Key, page: ListPage, asked: ActiveListing, soFar: ListingSoFar): void {
     const { tree } = this.deps;
+    const isQuiet = this.changes.isQuiet(prefix, asked); // nothing yields within a page: one look instead of one per name
     for (const folded of page.prefixes) {
       const name = folded.slice(prefix.length, -1);
       if (!isName(name)) { this.hidden.add(directory.ino, folded); continue; }
       soFar.names.add(name);
       soFar.directories.add(name);
-      if (!this.changes.isOurs(prefix, name, asked)) this.directorySeen(directory, name);
+      if (isQuiet || !this.changes.isOurs(prefix, name, asked)) this.directorySeen(directory, name);
     }
     for (const object of page.objects) {
       if (object.key === prefix) { if (prefix !== '' && !this.changes.isOursKey(prefix, asked)) this.markerSeen(directory, object); continue; }
@@ -36,10 +41,10 @@ export class ListingMerge {
       if (!isName(name)) { this.hidden.add(directory.ino, object.key); continue; }
       if (soFar.directories.has(name)) { this.hidden.add(directory.ino, object.key); continue; } // an object `a` beside `a/...`: the directory is shown
       soFar.names.add(name);
-      if (this.changes.isOurs(prefix, name, asked)) continue;
+      if (!isQuiet && this.changes.isOurs(prefix, name, asked)) continue;
       const dentry = tree.dentries.get(directory.ino, name);
       if (dentry && isDirectory(tree.inodes.mustGet(dentry.ino))) soFar.later.push({ name, object });
-      else this.objectSeen(directory, name, object);
+      else this.objectSeen(directory, name, object, dentry ?? null);
     }
   }
 
@@ -50,6 +55,7 @@ export class ListingMerge {
       if (soFar.directories.has(name)) this.hidden.add(directory.ino, object.key);
       else if (!this.changes.isOurs(prefix, name, asked)) this.objectSeen(directory, name, object);
     }
+    if (soFar.wasEmpty && this.changes.isQuiet(prefix, asked) && tree.dentries.count(directory.ino) === soFar.names.size) return; // all made by this listing
     let after = 0;
     for (;;) {
       const dentries = tree.dentries.list(directory.ino, after, 1000);
@@ -102,9 +108,10 @@ export class ListingMerge {
     discovery.recordObject(directory, object);
   }
 
-  private objectSeen(directory: Inode, name: string, object: ObjectSummary): void {
+  /** @param known the name as it is, if the caller has looked already; null: there is none. */
+  private objectSeen(directory: Inode, name: string, object: ObjectSummary, known?: Dentry | null): void {
     const { tree, discovery, clock } = this.deps;
-    let dentry = tree.dentries.get(directory.ino, name);
+    let dentry = known === undefined ? tree.dentries.get(directory.ino, name) : known ?? undefined;
     if (dentry && isDirectory(tree.inodes.mustGet(dentry.ino))) {
       this.changes.removeSubtree(directory, dentry);
       this.deps.kernel.nameChanged(directory.ino, name);

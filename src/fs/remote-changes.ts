@@ -22,6 +22,12 @@ export class RemoteChanges {
     return this.isOursKey(prefix + name, asked) || this.isOursKey(below, asked) || this.deps.journal.hasUnder(below) || asked.touchedUnder(below);
   }
 
+  /** Nothing at or below `prefix` is ours: true until the next yield. */
+  isQuiet(prefix: Key, asked: ActiveListing): boolean {
+    const { journal, attempts } = this.deps;
+    return journal.walks().length === 0 && !this.isOursKey(prefix, asked) && !journal.hasUnder(prefix) && !attempts.hasUnder(prefix) && !asked.touchedUnder(prefix);
+  }
+
   isOursKey(key: Key, asked: ActiveListing): boolean {
     const { journal, attempts } = this.deps;
     if (asked.touched(key) || journal.has(key) || attempts.has(key)) return true;

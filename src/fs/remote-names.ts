@@ -7,11 +7,12 @@ import type { Dentry } from '../meta/dentry-table.js';
 import { isDirectory, type Inode } from '../meta/inode.js';
 import { StoreError } from '../s3/store-error.js';
 import type { ActiveListings } from './active-listings.js';
+import { DirectoryListing, type ListingProgress } from './directory-listing.js';
 import type { RemoteAttributes } from './remote-attributes.js';
 import type { FsDeps } from './deps.js';
 import { toFsError } from './errno-map.js';
 import type { HiddenKeys } from './hidden-keys.js';
-import { ListingSoFar, type ListingMerge } from './listing-merge.js';
+import type { ListingMerge } from './listing-merge.js';
 import { waitFor } from './wait-for.js';
 
 /** A directory of at most this many names is listed again as a whole; a bigger one is asked name by name. */
@@ -33,14 +34,19 @@ export class RemoteNames {
   /** ino of a directory -> listing of its first page. */
   private readonly pageFlights = new SingleFlight<number, void>();
   private readonly singleFlights = new SingleFlight<string, void>();
+  /** ino of a directory -> how far its listing is; while it is in `listFlights`. */
+  private readonly progress = new Map<number, ListingProgress>();
+  private readonly listing: DirectoryListing;
   private readonly parallel = new Semaphore(64);
   /** Directories whose first page was not all: names are asked one by one until someone lists them. Bounded by `clear`. */
   private readonly huge = new Set<number>();
 
   constructor(
-    private readonly deps: FsDeps, private readonly merge: ListingMerge, private readonly hidden: HiddenKeys, private readonly attributes: RemoteAttributes,
+    private readonly deps: FsDeps, private readonly merge: ListingMerge, hidden: HiddenKeys, private readonly attributes: RemoteAttributes,
     private readonly listings: ActiveListings,
-  ) {}
+  ) {
+    this.listing = new DirectoryListing(deps, merge, hidden, listings);
+  }
 
   needsAttributes(inode: Inode): boolean {
     return this.attributes.needed(inode);
@@ -79,6 +85,35 @@ export class RemoteNames {
     const now = this.deps.tree.inodes.get(directory.ino);
     // Renamed under the listing: its names were made known by that
     if (now && !now.complete && now.nlink > 0 && !this.isMoving(now)) throw new FsError(Errno.EIO, `Cannot list inode ${directory.ino}: it changed places meanwhile`);
+  }
+
+  /**
+   * Makes names of the directory available to a reader: it is complete when this resolves, or its listing runs and the reader takes
+   * names as they come. Only a directory that had no names before is read so: all its names are then confirmed.
+   */
+  async ensureReadable(directory: Inode, signal: AbortSignal | undefined): Promise<ListingProgress | undefined> {
+    if (directory.complete) {
+      await this.ensureComplete(directory, signal);
+      return undefined;
+    }
+    const whole = this.ensureComplete(directory, signal);
+    const progress = this.progress.get(directory.ino);
+    if (!progress?.isStreamable) {
+      await whole;
+      return undefined;
+    }
+    const failed = whole.then(() => undefined, () => undefined); // whoever still reads then lists again, and meets the error
+    if (progress.pages === 0) await waitFor(signal, Promise.race([failed, progress.next()]));
+    if (!progress.isOver) return progress;
+    await whole;
+    return undefined;
+  }
+
+  /** Lists the directory ahead of whoever will read it; joined by everyone else. Failures are left for them to meet. */
+  async listAhead(ino: number): Promise<void> {
+    const directory = this.deps.tree.inodes.get(ino);
+    if (!directory || !isDirectory(directory) || directory.nlink === 0 || directory.complete || this.isMoving(directory)) return;
+    await this.list(directory, undefined, this.deps.config.deadlineMs);
   }
 
   /** True if every name below the directory is known: what a rename of it needs (J8). */
@@ -177,7 +212,11 @@ export class RemoteNames {
 
   /** Lists the directory to its end. Joined by everyone who wants the same. */
   private list(directory: Inode, signal: AbortSignal | undefined, deadlineMs: number): Promise<void> {
-    return waitFor(signal, this.listFlights.run(directory.ino, () => this.listNow(directory.ino, deadlineMs, Infinity)));
+    return waitFor(signal, this.listFlights.run(directory.ino, () => {
+      const progress = this.listing.begin(directory.ino);
+      this.progress.set(directory.ino, progress);
+      return this.listNow(directory.ino, deadlineMs, Infinity, progress).finally(() => this.progress.delete(directory.ino));
+    }));
   }
 
   /** Its first page only, which for most directories is all; whoever lists it anyway is joined. */
@@ -185,43 +224,12 @@ export class RemoteNames {
     return waitFor(signal, this.listFlights.get(directory.ino) ?? this.pageFlights.run(directory.ino, () => this.listNow(directory.ino, deadlineMs, 1)));
   }
 
-  private async listNow(ino: number, deadlineMs: number, pagesMax: number): Promise<void> {
-    const { store, db, tree, clock, metrics } = this.deps;
-    const prefix = tree.directoryKey(ino);
-    if (prefix === undefined) return;
-    const startedAt = clock.now();
-    const listing = this.listings.start();
-    const soFar = new ListingSoFar();
-    this.hidden.reset(ino);
-    try {
-      let token: string | undefined;
-      let pages = 0;
-      do {
-        const page = await store.list({ prefix, delimiter: '/', ...(token !== undefined && { token }) }, { deadlineMs });
-        token = page.token;
-        pages++;
-        metrics.add('fs.listing_pages');
-        const directory = tree.inodes.get(ino);
-        if (!directory || tree.directoryKey(ino) !== prefix || this.isMoving(directory)) return; // moved or gone meanwhile
-        db.tx(() => this.merge.page(directory, prefix, page, listing, soFar));
-      } while (token !== undefined && pages < pagesMax);
-      const directory = tree.inodes.get(ino);
-      if (!directory || tree.directoryKey(ino) !== prefix || this.isMoving(directory)) return;
-      if (token !== undefined) {
-        if (this.huge.size > 10_000) this.huge.clear();
-        this.huge.add(ino);
-        return;
-      }
-      db.tx(() => {
-        this.merge.end(directory, prefix, listing, soFar);
-        if (!tree.objects.get(prefix)?.etag) directory.attrsComplete = true; // no marker among its keys: there is nothing more to know
-        directory.complete = true;
-        directory.listedAtMs = startedAt;
-        tree.inodes.save(directory);
-      });
-      this.huge.delete(ino);
-    } finally {
-      listing.end();
+  private async listNow(ino: number, deadlineMs: number, pagesMax: number, progress = this.listing.begin(ino)): Promise<void> {
+    const isAll = await this.listing.run(ino, deadlineMs, pagesMax, progress);
+    if (isAll) this.huge.delete(ino);
+    else {
+      if (this.huge.size > 10_000) this.huge.clear();
+      this.huge.add(ino);
     }
   }
 }

@@ -52,6 +52,11 @@ export class AttemptTable {
     return this.db.prepare('SELECT 1 FROM attempt WHERE key = ?').get(key) !== undefined;
   }
 
+  /** True if any key strictly below `prefix` has one. */
+  hasUnder(prefix: string): boolean {
+    return this.db.prepare('SELECT 1 FROM attempt WHERE key > ? AND key < ? LIMIT 1').get(prefix, prefix + '\u{10ffff}') !== undefined;
+  }
+
   /** In a transaction. */
   put(attempt: Attempt): void {
     this.db.prepare(`INSERT OR REPLACE INTO attempt (key, op, nonce, expected, source_key, source_etag, ino, gen, mgen, upload_id, part_size, parts, sent_at, outcome)
