@@ -1,11 +1,10 @@
-import fs from 'node:fs';
+import { assert } from '../base/assert.js';
 import type { Time } from '../base/clock.js';
 import { SystemError } from '../base/libc.js';
 import type { ContentFile } from '../cache/content-file.js';
 import { isRegular, type Inode } from '../meta/inode.js';
 import type { FsDeps } from './deps.js';
 import type { FileContents } from './file-content.js';
-import { isQuiescent } from './lease.js';
 import type { OpenFiles } from './open-files.js';
 
 /** The device's backing-file calls; bound to it by the daemon once INIT took PASSTHROUGH. */
@@ -133,7 +132,7 @@ export class Passthrough {
   refresh(inode: Inode): void {
     const backing = this.backings.get(inode.ino);
     if (!backing?.writers) return;
-    const stat = fs.statSync(backing.file.path, { bigint: true, throwIfNoEntry: false });
+    const stat = backing.file.stat();
     if (!stat) return;
     if (!inode.unsealed) {
       if (backing.seen && stat.ctimeNs === backing.seen.ctimeNs && stat.size === backing.seen.size) return;
@@ -160,7 +159,7 @@ export class Passthrough {
     const file = backing?.file ?? this.contents.existing(inode);
     if (!file) return;
     file.setTimes(inode.atime, inode.mtime);
-    if (backing) backing.mtimeNs = fs.statSync(file.path, { bigint: true }).mtimeNs;
+    if (backing) backing.mtimeNs = file.stat()?.mtimeNs ?? 0n;
   }
 
   /** For the journal interval: brings the inodes the kernel may be writing up to date; answers their content files. */
@@ -187,23 +186,20 @@ export class Passthrough {
   }
 
   private register(inode: Inode, file: ContentFile): Backing | undefined {
-    const fd = fs.openSync(file.path, 'r'); // S2: the kernel uses the file, not the descriptor's mode
     let id: number;
     try {
-      id = this.device!.open(fd);
+      id = file.withReadOnly((fd) => this.device!.open(fd));
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
       this.deps.metrics.add('fuse.passthrough_refused'); // K7: an ordinary open
       return undefined;
-    } finally {
-      fs.closeSync(fd);
     }
     this.deps.db.prepare('INSERT OR REPLACE INTO backing (ino, backing_id) VALUES (?, ?)').run(inode.ino, id);
     return this.add(inode.ino, id, file);
   }
 
   private add(ino: number, id: number, file: ContentFile): Backing {
-    const { mtimeNs } = fs.statSync(file.path, { bigint: true });
+    const mtimeNs = file.stat()?.mtimeNs ?? 0n;
     const backing: Backing = { id, file, release: this.deps.contents.acquire(file), writers: false, seen: null, mtimeNs };
     this.backings.set(ino, backing);
     return backing;
@@ -212,8 +208,10 @@ export class Passthrough {
   private mayBeWritten(inode: Inode, backing: Backing): void {
     if (backing.writers) return;
     backing.writers = true;
-    const { ctimeNs, size, mtimeNs } = fs.statSync(backing.file.path, { bigint: true });
-    backing.mtimeNs = mtimeNs;
+    const stat = backing.file.stat();
+    assert(stat, `content file ${backing.file.id} is registered, but gone`);
+    const { ctimeNs, size } = stat;
+    backing.mtimeNs = stat.mtimeNs;
     const ageMs = this.deps.clock.now() - Number(ctimeNs / 1_000_000n);
     // Too fresh a ctime cannot tell a write that follows: then the file counts as written
     if (!inode.unsealed && ageMs < ctimeGrainMs) {
@@ -228,14 +226,9 @@ export class Passthrough {
     this.deps.db.prepare('UPDATE backing SET ctime_ns = ?, size = ? WHERE ino = ?').run(seen && seen.ctimeNs.toString(), seen && Number(seen.size), ino);
   }
 
-  private isQuiet(backing: Backing): boolean {
-    this.deps.contents.closeWriter(backing.file);
-    return isQuiescent(backing.file.path);
-  }
-
   /** @returns false while something may still write: then its backing stays registered. */
   private writersGone(inode: Inode, backing: Backing): boolean {
-    if (!this.isQuiet(backing)) return false;
+    if (!backing.file.isQuiescent()) return false;
     this.refresh(inode);
     backing.writers = false;
     this.deps.db.tx(() => {

@@ -6,7 +6,7 @@ export const mayImport = {
   meta: ['base', 'db', 's3'], // s3: types of object-store.ts (keys, etags, attributes)
   journal: ['base', 'db', 's3'], // the same
   prefetch: ['base', 'cache', 'transfer', 's3'],
-  writeback: ['base', 'db', 'meta', 'journal', 'cache', 'transfer', 's3'],
+  writeback: ['base', 'db', 'meta', 'journal', 'cache', 'prefetch', 'transfer', 's3'],
   fs: ['base', 'db', 'meta', 'journal', 'cache', 'prefetch', 'writeback', 'fuse', 's3'], // fuse: ops.ts, types only
   http: ['base', 'control'],
   daemon: ['base', 'db', 's3', 'transfer', 'meta', 'journal', 'cache', 'prefetch', 'writeback', 'fs', 'fuse', 'control', 'http'],
