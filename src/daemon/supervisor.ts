@@ -10,7 +10,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { compiledEntry } from '../base/entry-url.js';
-import { Errno, errnoName } from '../base/errno.js';
+import { Errno, errnoName, errorCode } from '../base/errno.js';
 import { hasPollError, SystemError } from '../base/libc.js';
 import { createLog, type Log } from '../base/log.js';
 import { UserError } from '../base/user-error.js';
@@ -257,9 +257,20 @@ async function runInForeground(config: MountConfig, options: { daemonEntry?: str
   return { supervisorPid: process.pid };
 }
 
+function openLog(config: MountConfig, logFile: string): number {
+  try {
+    fs.mkdirSync(path.dirname(logFile), { recursive: true });
+    return fs.openSync(logFile, 'a', 0o600);
+  } catch (error) {
+    const code = errorCode(error);
+    const why = code === 'EEXIST' || code === 'ENOTDIR' ? 'a part of its path is a file' : code === 'EACCES' ? 'no permission' : code ?? String(error);
+    const what = config.logFile === undefined ? `the cache directory ${config.cacheDir}` : `the log file ${logFile}`;
+    throw new UserError(`Cannot use ${what}: ${why}; choose another with ${config.logFile === undefined ? '--cache-dir' : '--log-file'}`, 1, { cause: error });
+  }
+}
+
 function runInBackground(config: MountConfig, logFile: string, options: { daemonEntry?: string; onServing?: (report: SupervisorReport & { type: 'serving' }) => void }): Promise<{ supervisorPid: number }> {
-  fs.mkdirSync(path.dirname(logFile), { recursive: true });
-  const log = fs.openSync(logFile, 'a', 0o600);
+  const log = openLog(config, logFile);
   const child = spawn(process.execPath, [compiledEntry(import.meta.url, './supervisor-main.js').pathname], {
     cwd: '/', detached: true, stdio: ['ignore', log, log, 'ipc'],
     env: {

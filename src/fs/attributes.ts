@@ -82,6 +82,7 @@ export class Attributes {
       const inode = this.inodes.mustGet(ino);
       if (isDirectory(inode)) throw new FsError(Errno.EISDIR);
       if (!isRegular(inode)) throw new FsError(Errno.EINVAL);
+      this.passthrough.refresh(inode); // K8: its size here may be from before the kernel wrote
       return inode;
     };
     if (sizeBytes > fileSizeBytesMax) throw new FsError(Errno.EFBIG, `Cannot extend inode ${ino} to ${sizeBytes} bytes: an S3 object holds at most 5 TiB`);

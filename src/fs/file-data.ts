@@ -1,5 +1,6 @@
 import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
+import { SystemError } from '../base/libc.js';
 import type { ContentFile } from '../cache/content-file.js';
 import { FallocateMode, Seek, type MaybePromise, type RequestContext } from '../fuse/ops.js';
 import { isDirectory, isRegular, type Inode } from '../meta/inode.js';
@@ -10,6 +11,7 @@ import type { Inodes } from './inodes.js';
 import type { OpenFiles } from './open-files.js';
 import type { OpenReplies } from './open-replies.js';
 import { waitFor } from './wait-for.js';
+import type { Passthrough } from './passthrough.js';
 import type { Replay } from './replay.js';
 
 const fileSizeBytesMax = 5 * 2 ** 40; // the largest S3 object
@@ -20,7 +22,7 @@ const relatimeMs = 86_400_000;
 export class FileData {
   constructor(
     private readonly deps: FsDeps, private readonly inodes: Inodes, private readonly contents: FileContents, private readonly files: OpenFiles,
-    private readonly opens: OpenReplies, private readonly replay: Replay,
+    private readonly opens: OpenReplies, private readonly replay: Replay, private readonly passthrough: Passthrough,
   ) {}
 
   read(ctx: RequestContext, ino: number, fh: number, offset: number, into: Buffer): MaybePromise<number> {
@@ -138,10 +140,18 @@ export class FileData {
   lseek(ino: number, offset: number, whence: number): number {
     const inode = this.inodes.mustGet(ino);
     if (isDirectory(inode) || !isRegular(inode)) throw new FsError(Errno.EINVAL);
+    this.passthrough.refresh(inode);
     if (whence !== Seek.DATA && whence !== Seek.HOLE) throw new FsError(Errno.EINVAL);
     if (offset < 0 || offset >= inode.sizeBytes) throw new FsError(Errno.ENXIO);
     const file = this.contents.existing(inode);
-    if (file) return file.seek(offset, whence);
+    if (file) {
+      try {
+        return file.seek(offset, whence);
+      } catch (error) {
+        if (error instanceof SystemError && error.errno === Errno.ENXIO) throw new FsError(Errno.ENXIO, 'no data from here on', { cause: error }); // an answer, not a failure
+        throw error;
+      }
+    }
     return whence === Seek.DATA ? offset : inode.sizeBytes; // all of it is data in S3
   }
 
@@ -181,6 +191,7 @@ export class FileData {
   private regular(ino: number): Inode {
     const inode = this.inodes.mustGet(ino);
     if (!isRegular(inode)) throw new FsError(isDirectory(inode) ? Errno.EISDIR : Errno.EINVAL);
+    this.passthrough.refresh(inode); // K8: its size here may be from before the kernel wrote
     return inode;
   }
 

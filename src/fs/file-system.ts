@@ -21,6 +21,7 @@ import { RemoteChanges } from './remote-changes.js';
 import { RemoteNames } from './remote-names.js';
 import { Rename } from './rename.js';
 import { Replay } from './replay.js';
+import { WalkAhead } from './walk-ahead.js';
 import { Xattrs } from './xattrs.js';
 
 /** S3 has no size: a petabyte is shown, so that programs that look for room find it. */
@@ -62,13 +63,14 @@ export class HearthFs implements FileSystem {
     const changes = new RemoteChanges(deps, this.contents, this.files);
     const remoteAttributes = new RemoteAttributes(deps, changes, listings);
     this.remote = new RemoteNames(deps, new ListingMerge(deps, changes, this.hidden), this.hidden, remoteAttributes, listings);
+    const ahead = new WalkAhead(deps, this.contents, remoteAttributes, this.remote);
     this.inodes = new Inodes(deps, this.contents, this.files);
     this.attributes = new Attributes(deps, this.inodes, this.contents, this.remote, this.replay, this.passthrough);
-    this.opens = new OpenReplies(deps, this.inodes, this.contents, this.files, this.remote, this.replay, this.durability, () => this.attributes, this.passthrough);
-    this.names = new Names(deps, this.inodes, this.contents, this.attributes, this.remote, this.replay, this.opens);
+    this.opens = new OpenReplies(deps, this.inodes, this.contents, this.files, this.remote, this.replay, this.durability, () => this.attributes, this.passthrough, ahead);
+    this.names = new Names(deps, this.inodes, this.contents, this.attributes, this.remote, this.replay, this.opens, ahead);
     this.renames = new Rename(deps, this.inodes, this.contents, this.names, this.remote, this.replay);
-    this.data = new FileData(deps, this.inodes, this.contents, this.files, this.opens, this.replay);
-    this.directories = new Directories(deps, generation, this.inodes, this.attributes, this.remote, remoteAttributes);
+    this.data = new FileData(deps, this.inodes, this.contents, this.files, this.opens, this.replay, this.passthrough);
+    this.directories = new Directories(deps, generation, this.inodes, this.attributes, this.remote, remoteAttributes, ahead);
     this.xattrs = new Xattrs(deps, this.inodes, this.contents, this.remote, this.replay);
   }
 

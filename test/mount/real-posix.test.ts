@@ -23,7 +23,7 @@ describe.skipIf(cannotMount)('system calls', { timeout: 120_000 }, () => {
     const cases = {
       mmap: 'mmap: shared writes, one page cache with write(), stores after the last close', unlinked: 'an unlinked open file lives on, and a new one of its name is another',
       append: 'O_APPEND by two writers, truncate down and up, O_TRUNC, short reads at the end', sparse: 'sparse files, SEEK_DATA and SEEK_HOLE, fallocate, punched holes',
-      copy: 'copy_file_range', rename: 'rename: NOREPLACE, EXCHANGE, over an open file, of directories', attributes: 'times to the nanosecond and before 1970, OMIT and NOW, chmod, chown clears suid, xattrs, symlink, fifo',
+      copy: 'copy_file_range', unseen: 'truncate, O_TRUNC, SEEK_HOLE, copy_file_range right after writes that nobody told the daemon about (K8)', rename: 'rename: NOREPLACE, EXCHANGE, over an open file, of directories', attributes: 'times to the nanosecond and before 1970, OMIT and NOW, chmod, chown clears suid, xattrs, symlink, fifo',
       excl: 'O_EXCL, ENOENT, ENOTDIR, ENAMETOOLONG and a name of 255 bytes',
     };
     for (const [name, what] of Object.entries(cases)) {

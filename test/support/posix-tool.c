@@ -118,6 +118,30 @@ static void copy_case(void) {
   CHECK(close(from) == 0 && close(to) == 0);
 }
 
+/* Nobody asks for the size between a write and what depends on it. */
+static void unseen_case(void) {
+  int fd = open(in("unseen"), O_RDWR | O_CREAT | O_TRUNC, 0644), other;
+  struct stat st;
+  char c;
+  CHECK(fd >= 0 && write(fd, "0123456789", 10) == 10 && ftruncate(fd, 0) == 0);
+  CHECK(pread(fd, &c, 1, 0) == 0 && fstat(fd, &st) == 0 && st.st_size == 0);
+  CHECK(close(fd) == 0);
+  fd = open(in("unseen2"), O_RDWR | O_CREAT | O_TRUNC, 0644);
+  CHECK(fd >= 0 && write(fd, "0123456789", 10) == 10);
+  CHECK((other = open(in("unseen2"), O_WRONLY | O_TRUNC)) >= 0);
+  CHECK(pread(fd, &c, 1, 0) == 0 && fstat(fd, &st) == 0 && st.st_size == 0);
+  CHECK(close(fd) == 0 && close(other) == 0);
+  fd = open(in("unseen3"), O_RDWR | O_CREAT | O_TRUNC, 0644);
+  CHECK(fd >= 0 && write(fd, "0123456789", 10) == 10 && lseek(fd, 5, SEEK_DATA) == 5 && lseek(fd, 5, SEEK_HOLE) == 10);
+  CHECK(write(fd, "x", 1) == 1 && fallocate(fd, 0, 0, 4) == 0 && lseek(fd, 0, SEEK_END) == 11);
+  CHECK((other = open(in("unseen4"), O_RDWR | O_CREAT | O_TRUNC, 0644)) >= 0);
+  off_t from = 0;
+  CHECK(copy_file_range(fd, &from, other, NULL, 100, 0) == 11 && pread(other, &c, 1, 10) == 1 && c == 'x');
+  CHECK(close(fd) == 0 && close(other) == 0);
+  CHECK((fd = open(in("unseen5"), O_WRONLY | O_CREAT, 0644)) >= 0 && write(fd, "abc", 3) == 3);
+  CHECK(truncate(in("unseen5"), 3) == 0 && stat(in("unseen5"), &st) == 0 && st.st_size == 3 && close(fd) == 0);
+}
+
 static void put(const char *name, const char *text) {
   int fd = open(in(name), O_WRONLY | O_CREAT | O_TRUNC, 0644);
   CHECK(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text) && close(fd) == 0);
@@ -202,7 +226,7 @@ int main(int argc, char **argv) {
   dir = argv[2];
   const struct { const char *name; void (*run)(void); } cases[] = {
     {"mmap", mmap_case}, {"unlinked", unlinked_case}, {"append", append_case}, {"sparse", sparse_case}, {"copy", copy_case}, {"rename", rename_case},
-    {"attributes", attributes_case}, {"excl", excl_case},
+    {"attributes", attributes_case}, {"excl", excl_case}, {"unseen", unseen_case},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) if (strcmp(argv[1], cases[i].name) == 0) { cases[i].run(); return 0; }
   return 2;
