@@ -28,7 +28,11 @@ export class OpenReplies {
     const before = this.inodes.mustGet(ino);
     if (isDirectory(before)) throw new FsError(Errno.EISDIR);
     if (!isRegular(before)) throw new FsError(Errno.ENXIO); // fifos and devices are the kernel's own
-    if (this.remote.needsAttributes(before)) await this.remote.completeAttributes([before], ctx.signal);
+    if (this.remote.needsAttributes(before)) {
+      const hadName = before.nlink > 0;
+      await this.remote.completeAttributes([before], ctx.signal);
+      if (hadName && this.inodes.mustGet(ino).nlink === 0) throw new FsError(Errno.ESTALE, `inode ${ino} lost its name to another (J10)`); // the kernel walks the path again
+    }
     if (flags & OpenFlag.TRUNC && !this.replay.find(ctx)) {
       await this.attributes().truncate(ino, 0);
       const inode = this.inodes.mustGet(ino);
