@@ -37,9 +37,11 @@ interface Row { key: string; since: number; due: number; tries: number; parked: 
 const last = '\u{10ffff}';
 
 export class Journal {
-  private readonly listeners = new Set<() => void>();
+  private readonly listeners = new Set<(dueMs: number) => void>();
   private readonly touchListeners = new Set<(key: Key) => void>();
   private notifying = false;
+  /** The earliest due time among the marks that the listeners are about to hear of. */
+  private earliestDueMs = Infinity;
 
   constructor(private readonly db: Db, private readonly clock: Clock) {}
 
@@ -56,7 +58,7 @@ export class Journal {
         error = CASE WHEN parked IS NULL THEN error ELSE NULL END,
         parked = NULL`).run({ key, now, due: now + delayMs, max: debounceMsMax });
     this.touched(key);
-    this.notifyAfterCommit();
+    this.notifyAfterCommit(now + delayMs);
   }
 
   get(key: Key): JournalRow | undefined {
@@ -177,8 +179,8 @@ export class Journal {
     this.db.prepare('DELETE FROM walk WHERE id = ?').run(id);
   }
 
-  /** Called once after each commit that marked something; answers how to stop it. */
-  onMarked(listener: () => void): () => void {
+  /** Called once after each commit that marked something, with the time at which something may be due at the earliest; answers how to stop it. */
+  onMarked(listener: (dueMs: number) => void): () => void {
     this.listeners.add(listener);
     return () => this.listeners.delete(listener);
   }
@@ -193,13 +195,19 @@ export class Journal {
     for (const listener of this.touchListeners) listener(key);
   }
 
-  private notifyAfterCommit(): void {
+  private notifyAfterCommit(dueMs = 0): void {
+    this.earliestDueMs = Math.min(this.earliestDueMs, dueMs);
     if (this.notifying) return;
     this.notifying = true;
-    this.db.onRollback(() => (this.notifying = false));
-    this.db.afterCommit(() => {
+    const forget = (): void => {
       this.notifying = false;
-      for (const listener of this.listeners) listener();
+      this.earliestDueMs = Infinity;
+    };
+    this.db.onRollback(forget);
+    this.db.afterCommit(() => {
+      const earliest = this.earliestDueMs;
+      forget();
+      for (const listener of this.listeners) listener(earliest);
     });
   }
 }

@@ -28,6 +28,7 @@ const recheckMs = [5_000, 30_000, 120_000, 300_000, tombstoneMs - 60_000];
 const waitersMax = 10_000;
 const timerMsMax = 60_000;
 const drainHastenMs = 3000;
+const drainCountMs = 100;
 /** Answers missing in a row before requests are rationed. */
 const offlineAfter = 3;
 
@@ -66,6 +67,8 @@ export class Writeback {
   private isRunning = false;
   private timer: NodeJS.Timeout | undefined;
   private pumpQueued = false;
+  /** When the timer looks again by itself, monotonic. */
+  private nextPumpMs = 0;
   private readonly stopping = sharedAbort();
   private readonly idleListeners = new Set<() => void>();
   private stopMarked: (() => void) | undefined;
@@ -100,7 +103,7 @@ export class Writeback {
   start(): void {
     if (this.isRunning) return;
     this.isRunning = true;
-    this.stopMarked = this.deps.journal.onMarked(() => this.wake());
+    this.stopMarked = this.deps.journal.onMarked((dueMs) => this.marked(dueMs));
     this.strays = abortStrays(this.deps, this.multipart, (key) => this.claim(key), this.stopping.signal);
     this.strays.catch((error: unknown) => this.deps.log.error('looking for stray uploads failed', { room: 'writeback', error }));
     this.wake();
@@ -125,6 +128,12 @@ export class Writeback {
       this.pumpQueued = false;
       this.pump();
     });
+  }
+
+  /** What is due only after the timer's next look needs no look now: a file written all the time costs no queries per write. */
+  private marked(dueMs: number): void {
+    const { clock } = this.deps;
+    if (clock.monotonic() + dueMs - clock.now() < this.nextPumpMs) this.wake();
   }
 
   /** Works until nothing is due any more at this moment; for tests and for who drives the loop by hand. */
@@ -160,6 +169,9 @@ export class Writeback {
         }
         this.wake();
         await this.changed(signal);
+        // Counting costs a scan: not after each of ten thousand visits
+        const untilMs = clock.monotonic() + drainCountMs;
+        while (this.inFlight.size > 0 && clock.monotonic() < untilMs && !signal.aborted) await this.changed(signal);
       }
     } finally {
       this.drainers--;
@@ -207,6 +219,7 @@ export class Writeback {
     const times = [this.deps.journal.nextDueMs(now), this.nextRecheckMs > now ? this.nextRecheckMs : undefined, this.pausedUntilMs > now ? this.pausedUntilMs : undefined]
       .filter((time) => time !== undefined);
     const delayMs = times.length === 0 ? timerMsMax : Math.min(timerMsMax, Math.max(1, Math.min(...times) - now));
+    this.nextPumpMs = this.deps.clock.monotonic() + delayMs;
     this.timer = setTimeout(() => this.pump(), delayMs);
     this.timer.unref();
   }
