@@ -50,7 +50,7 @@ export interface FsDeps {
   readonly contents: ContentStore;
   readonly reader: ObjectReader;
   readonly store: ObjectStore;
-  readonly health: Pick<Health, 'isOffline'>;
+  readonly health: Pick<Health, 'isOffline'> & Partial<Pick<Health, 'status'>>;
   readonly uploads: Uploads;
   readonly kernel: KernelCache;
   readonly config: FsConfig;

@@ -8,6 +8,7 @@ import { toFsError } from './errno-map.js';
 import type { Inodes } from './inodes.js';
 import type { RemoteAttributes } from './remote-attributes.js';
 import type { RemoteNames } from './remote-names.js';
+import type { WalkAhead } from './walk-ahead.js';
 import { waitFor } from './wait-for.js';
 
 /** Cookies 1 and 2 are `.` and `..`; a dentry's is its id + 2: ids ascend and are never reused, so a cookie survives deletes and daemons (K12). */
@@ -30,14 +31,17 @@ export class Directories {
 
   constructor(
     private readonly deps: FsDeps, generation: number, private readonly inodes: Inodes, private readonly attributes: Attributes,
-    private readonly remote: RemoteNames, private readonly remoteAttributes: RemoteAttributes,
+    private readonly remote: RemoteNames, private readonly remoteAttributes: RemoteAttributes, private readonly ahead: WalkAhead,
   ) {
     this.nextFh = generation * 2 ** 32 + 1;
   }
 
   async opendir(ctx: RequestContext, ino: number): Promise<OpenReply> {
     const directory = this.inodes.directory(ino);
-    if (directory.nlink > 0) await this.remote.ensureReadable(directory, ctx.signal);
+    if (directory.nlink > 0) {
+      this.ahead.directoryOpened(ctx, directory);
+      await this.remote.ensureReadable(directory, ctx.signal);
+    }
     return { fh: this.nextFh++ };
   }
 
@@ -60,7 +64,11 @@ export class Directories {
         continue;
       }
       const inodes = batch.map((dentry) => this.deps.tree.inodes.mustGet(dentry.ino));
-      if (sink.plus) await this.completeForPlus(inodes, ctx);
+      if (sink.plus) {
+        const completing = this.completeForPlus(inodes, ctx); // these leave first
+        this.ahead.namesRead(ino, batch.at(-1)!.id, offset === 0);
+        await completing;
+      }
       for (const dentry of batch) {
         after = dentry.id;
         if (dentry.id > scan.newestId) return;

@@ -13,6 +13,7 @@ import type { Inodes } from './inodes.js';
 import type { OpenReplies } from './open-replies.js';
 import type { RemoteNames } from './remote-names.js';
 import type { Replay } from './replay.js';
+import type { WalkAhead } from './walk-ahead.js';
 
 const keyBytesMax = 1024;
 const linkMax = 65_000;
@@ -23,7 +24,7 @@ const newFileBytes = 4096;
 export class Names {
   constructor(
     private readonly deps: FsDeps, private readonly inodes: Inodes, private readonly contents: FileContents, private readonly attributes: Attributes,
-    private readonly remote: RemoteNames, private readonly replay: Replay, private readonly opens: OpenReplies,
+    private readonly remote: RemoteNames, private readonly replay: Replay, private readonly opens: OpenReplies, private readonly ahead: WalkAhead,
   ) {}
 
   lookup(ctx: RequestContext, parent: number, name: string): MaybePromise<Entry> {
@@ -37,7 +38,9 @@ export class Names {
     const directory = this.inodes.directory(parent);
     if (!dentry) return { attr: null, entryValidMs: this.attributes.validMs(directory.complete ? directory.listedAtMs : this.deps.clock.now()), attrValidMs: 0 };
     const inode = this.deps.tree.inodes.mustGet(dentry.ino);
-    if (!this.remote.needsAttributes(inode)) return this.attributes.entry(inode, this.remote.checkedAt(directory, dentry, inode));
+    const isKnown = !this.remote.needsAttributes(inode);
+    this.ahead.looked(parent, dentry, !isKnown);
+    if (isKnown) return this.attributes.entry(inode, this.remote.checkedAt(directory, dentry, inode));
     return this.remote.completeAttributes([inode], ctx.signal).then(
       () => {
         const now = this.deps.tree.dentries.get(parent, dentry.name);

@@ -12,6 +12,7 @@ import type { Passthrough } from './passthrough.js';
 import type { RemoteNames } from './remote-names.js';
 import type { Replay } from './replay.js';
 import type { Durability } from './durability.js';
+import type { WalkAhead } from './walk-ahead.js';
 
 /** OPEN, FLUSH, RELEASE: what happens when descriptors come and go. */
 export class OpenReplies {
@@ -21,7 +22,7 @@ export class OpenReplies {
   constructor(
     private readonly deps: FsDeps, private readonly inodes: Inodes, private readonly contents: FileContents, private readonly files: OpenFiles,
     private readonly remote: RemoteNames, private readonly replay: Replay, private readonly durability: Durability, private readonly attributes: () => Attributes,
-    private readonly passthrough: Passthrough,
+    private readonly passthrough: Passthrough, private readonly ahead: WalkAhead,
   ) {}
 
   async open(ctx: RequestContext, ino: number, flags: number, killSuidGid: boolean): Promise<OpenReply> {
@@ -63,6 +64,7 @@ export class OpenReplies {
     if (content && !content.isComplete && inode.sizeBytes <= this.deps.config.smallFileBytes) {
       this.deps.reader.prefetch(this.contents.source(inode, content), 0, inode.sizeBytes);
     }
+    if (!writable) this.ahead.fileOpened(inode);
     const keepCache = this.contents.noteOpen(inode);
     if (backingId !== undefined) return { fh: file.fh, backingId }; // K6: never with KEEP_CACHE
     return { fh: file.fh, keepCache };

@@ -1,6 +1,5 @@
-import { Semaphore } from '../base/semaphore.js';
-import { SingleFlight } from '../base/single-flight.js';
 import { FileType, isDirectory, isRegular, isSymlink, type Inode } from '../meta/inode.js';
+import { DownloadQueue, type Job } from '../prefetch/download-queue.js';
 import { decodeAttributes } from '../s3/metadata-codec.js';
 import type { Key, ObjectHead } from '../s3/object-store.js';
 import { StoreError } from '../s3/store-error.js';
@@ -10,14 +9,19 @@ import { toFsError } from './errno-map.js';
 import type { RemoteChanges } from './remote-changes.js';
 import { waitFor } from './wait-for.js';
 
+/** HEADs at the same time; those nobody waits for take three quarters of it. */
+const parallelMax = 64;
+const aheadMax = 1000;
 const symlinkBytesMax = 4096;
 /** An object younger than this at its HEAD may be replaced within the same second, without LastModified showing it (O1). */
 const settledMs = 2000;
 
 /** Completes what a listing leaves out: a HEAD per object for mode, owner, times, xattrs; the body of a symlink. Cached until the object changes (O1). */
 export class RemoteAttributes {
-  private readonly flights = new SingleFlight<number, void>();
-  private readonly parallel = new Semaphore(64);
+  /** ino -> its HEAD, queued or under way. Bounded by who waits, and `aheadMax`. */
+  private readonly flights = new Map<number, Completion>();
+  /** Those somebody waits for first; HEADs ahead leave room for them. */
+  private readonly queue = new DownloadQueue(parallelMax);
 
   constructor(private readonly deps: FsDeps, private readonly changes: RemoteChanges, private readonly listings: ActiveListings) {}
 
@@ -29,18 +33,49 @@ export class RemoteAttributes {
   async complete(inodes: readonly Inode[], signal?: AbortSignal): Promise<void> {
     const wanted = inodes.filter((inode) => this.needed(inode));
     if (wanted.length === 0) return;
+    const flights = wanted.map((inode) => this.flight(inode.ino));
+    for (const flight of flights) flight.isUrgent = true;
+    this.queue.changed();
     try {
-      await waitFor(signal, Promise.all(wanted.map((inode) => this.flights.run(inode.ino, () => this.parallel.run(() => this.completeOne(inode.ino))))));
+      await waitFor(signal, Promise.all(flights.map((flight) => flight.done)));
     } catch (error) {
       throw toFsError(error);
     }
   }
 
-  /** Starts completing without waiting; failures are left for whoever asks. */
-  prefetch(inodes: readonly Inode[]): void {
+  /** HEADs before anybody waits for them; failures are left for whoever asks. @returns those begun, fewer where too much is queued already. */
+  prefetch(inodes: readonly Inode[]): Inode[] {
+    const begun: Inode[] = [];
     for (const inode of inodes) {
-      if (this.needed(inode) && this.parallel.waiting < 1000) this.flights.run(inode.ino, () => this.parallel.run(() => this.completeOne(inode.ino))).catch(() => undefined);
+      if (this.queue.size >= aheadMax) break;
+      if (!this.needed(inode) || this.flights.has(inode.ino)) continue;
+      this.flight(inode.ino).done.catch(() => undefined);
+      begun.push(inode);
     }
+    this.deps.metrics.add('prefetch.attributes_begun', begun.length);
+    this.queue.changed();
+    return begun;
+  }
+
+  /** Resolves when the attributes are complete, or cannot be for now. */
+  async completeAhead(inode: Inode): Promise<void> {
+    if (!this.needed(inode)) return;
+    const { done } = this.flight(inode.ino);
+    this.queue.changed();
+    await done.catch(() => undefined);
+  }
+
+  /** HEADs queued or under way. */
+  get backlog(): number { return this.queue.size; }
+
+  private flight(ino: number): Completion {
+    let flight = this.flights.get(ino);
+    if (!flight) {
+      flight = new Completion(() => this.completeOne(ino).finally(() => this.flights.delete(ino)));
+      this.flights.set(ino, flight);
+      this.queue.push(flight);
+    }
+    return flight;
   }
 
   private async completeOne(ino: number): Promise<void> {
@@ -185,6 +220,22 @@ export class RemoteAttributes {
   private typeFor(type: number, target: Buffer | null): number {
     if (type === 0 || type === FileType.DIR || (type === FileType.LINK && target === null)) return FileType.REG;
     return type;
+  }
+}
+
+class Completion implements Job {
+  isUrgent = false;
+  readonly done: Promise<void>;
+  private settle!: (work: Promise<void>) => void;
+
+  constructor(private readonly work: () => Promise<void>) {
+    this.done = new Promise((resolve) => (this.settle = resolve));
+  }
+
+  async run(): Promise<void> {
+    const work = this.work();
+    this.settle(work);
+    await work.catch(() => undefined); // whoever waits for `done` is told
   }
 }
 

@@ -13,12 +13,12 @@ export interface OrderRunOptions {
   readonly bytesMax: number;
   /** This many in order are a pattern. */
   readonly visitsMin: number;
-  /** Ids a walker may leave out (things of another kind, or filtered) and still be in order. */
+  /** Ids a known walker may leave out (things of another kind, or filtered) and still be in order. */
   readonly gapMax: number;
 }
 
-/** Something that was begun ahead. */
-export interface Ahead { readonly id: number; readonly bytes: number }
+/** Something that was begun ahead; `ref` is the caller's. */
+export interface Ahead { readonly id: number; readonly bytes: number; readonly ref: number }
 
 /** Look at things with ids above `after`, in order: at most `count` of at most `bytes`; then tell `began`. */
 export interface Want { readonly after: number; readonly count: number; readonly bytes: number }
@@ -36,6 +36,8 @@ interface Cursor {
 }
 
 const cursorsMax = 4;
+/** The same, of one who has yet to show that it walks. */
+const firstGapMax = 4;
 
 export class OrderRun {
   /** Most recently used last. */
@@ -54,7 +56,10 @@ export class OrderRun {
 
   /** Call once per visit. @param isSure the visitor is known to walk: no need to show it. */
   visit(id: number, isSure = false): Want | undefined {
-    const at = this.cursors.findLastIndex((cursor) => id >= cursor.last - this.options.gapMax && id <= Math.max(cursor.last, cursor.ahead.at(-1)?.id ?? 0) + this.options.gapMax);
+    const at = this.cursors.findLastIndex((cursor) => {
+      const gap = cursor.window > 0 ? this.options.gapMax : firstGapMax;
+      return id >= cursor.last - gap && id <= Math.max(cursor.last, cursor.ahead.at(-1)?.id ?? 0) + gap;
+    });
     if (at < 0) {
       this.begin(id);
       return isSure ? this.want() : undefined;
@@ -69,10 +74,11 @@ export class OrderRun {
   }
 
   /** Somebody is about to come by from the first thing after `after` on: the window starts without waiting to be shown. */
-  expect(after: number): Want | undefined {
+  expect(after: number, window = this.options.windowMin): Want | undefined {
     if (this.cursors.length > 0) return undefined;
     const cursor = this.begin(after);
     cursor.visits = this.options.visitsMin;
+    cursor.window = window / 2;
     return this.want();
   }
 

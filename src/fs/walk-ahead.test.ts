@@ -1,0 +1,206 @@
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { Key, ObjectStore } from '../s3/object-store.js';
+import { errnoOf, FsHarness } from '../../test/support/fs-harness.js';
+
+let h: FsHarness;
+/** Requests by kind, in the order they left; HEADs without those of directory markers. */
+let heads: Key[];
+let lists: string[];
+let gets: Key[];
+
+async function start(options: Parameters<typeof FsHarness.open>[0] = {}): Promise<void> {
+  h = await FsHarness.open(options);
+  [heads, lists, gets] = [[], [], []];
+  const store = h.memory as ObjectStore;
+  const [head, list, getToFile] = [store.head.bind(store), store.list.bind(store), store.getToFile.bind(store)];
+  store.head = (key, ...rest) => (key.endsWith('/') || heads.push(key), head(key, ...rest));
+  store.list = (query, ...rest) => (lists.push(query.prefix), list(query, ...rest));
+  store.getToFile = (key, ...rest) => (gets.push(key), getToFile(key, ...rest));
+}
+
+const metric = (name: string): number => h.daemon.metrics.get(name);
+/** Lets everything that was begun end. */
+async function settle(): Promise<void> {
+  for (let quiet = 0, before = -1; quiet < 20; ) {
+    await new Promise(setImmediate);
+    const now = heads.length + lists.length + gets.length + metric('prefetch.fetched_bytes') + metric('db.commits');
+    quiet = now === before && metric('prefetch.flights') === 0 ? quiet + 1 : 0;
+    before = now;
+  }
+}
+
+const name = (index: number): string => `f${String(index).padStart(3, '0')}`;
+async function fill(directory: string, count: number, text = 'text'): Promise<void> {
+  for (let i = 0; i < count; i++) await h.stranger.put(`${directory}/${name(i)}`, text, { metadata: { mode: '33188' } });
+}
+
+beforeEach(() => start());
+afterEach(async () => {
+  await settle();
+  h.checkInvariants();
+  await h.close();
+});
+
+test('files read in listing order are fetched before they are opened, each once', async () => {
+  await fill('d', 40);
+  await h.readdir('d');
+  for (let i = 0; i < 40; i++) {
+    expect(await h.readFile(`d/${name(i)}`)).toBe('text');
+    await settle();
+    if (i === 1) expect(gets.length).toBe(6); // two that were asked for, and the first window
+  }
+  expect([...gets].sort()).toEqual(Array.from({ length: 40 }, (_, index) => `d/${name(index)}`));
+  expect(metric('prefetch.files_begun')).toBe(38);
+  expect(metric('prefetch.files_used')).toBe(38);
+  expect(metric('prefetch.files_wasted')).toBe(0);
+});
+
+test('two walkers of one directory are both served', async () => {
+  await fill('d', 100);
+  await h.readdir('d');
+  for (let i = 0; i < 20; i++) {
+    await h.readFile(`d/${name(i)}`);
+    await h.readFile(`d/${name(70 + i)}`);
+    await settle();
+  }
+  expect(metric('prefetch.files_used')).toBe(36);
+  expect(new Set(gets).size).toBe(gets.length);
+});
+
+test('files read in no order are fetched one by one', async () => {
+  await fill('d', 200);
+  await h.readdir('d');
+  for (const i of [150, 3, 90, 40, 190, 120]) {
+    await h.readFile(`d/${name(i)}`);
+    await settle();
+  }
+  expect(gets).toHaveLength(6);
+});
+
+test('the window is bounded by bytes, and big files are left to their readers', async () => {
+  await h.close();
+  await start({ config: { smallFileBytes: 2000 } });
+  await fill('d', 10, 'x'.repeat(1000));
+  await h.stranger.put(`d/${name(5)}`, 'y'.repeat(3000));
+  await h.readdir('d');
+  for (const i of [0, 1, 2]) await h.readFile(`d/${name(i)}`);
+  await settle();
+  expect(gets).not.toContain(`d/${name(5)}`);
+  expect(gets).toContain(`d/${name(4)}`);
+});
+
+test('a file that others change while it was fetched ahead is never served old', async () => {
+  await fill('d', 10, 'old');
+  await h.readdir('d');
+  await h.readFile(`d/${name(0)}`);
+  await h.readFile(`d/${name(1)}`);
+  await settle();
+  expect(gets).toContain(`d/${name(3)}`);
+  h.clock.advance(61_000);
+  await h.stranger.put(`d/${name(3)}`, 'newer', { metadata: { mode: '33188' } });
+  expect(await h.readFile(`d/${name(3)}`)).toBe('newer');
+});
+
+test('nothing is fetched ahead while S3 is away', async () => {
+  await fill('d', 10);
+  await h.readdir('d');
+  await h.readFile(`d/${name(0)}`);
+  h.setOffline(true);
+  expect(await errnoOf(h.readFile(`d/${name(1)}`))).toBe('EIO');
+  await settle();
+  expect(metric('prefetch.files_begun')).toBe(0);
+  h.setOffline(false);
+});
+
+test('a symlink among the files is not taken for one', async () => {
+  for (let i = 0; i < 6; i++) await h.stranger.put(`d/${name(i)}`, 'target', { metadata: { mode: i === 3 ? String(0o120777) : '33188' } });
+  await h.readdirplus('d', { plus: false });
+  await h.readFile(`d/${name(0)}`);
+  await h.readFile(`d/${name(1)}`);
+  await settle();
+  expect(gets).not.toContain(`d/${name(3)}`);
+  expect(gets).toContain(`d/${name(4)}`);
+  expect(await h.readlink(`d/${name(3)}`)).toBe('target');
+});
+
+test('attributes are asked for ahead of stats in listing order, each once', async () => {
+  await fill('d', 300);
+  await h.readdirplus('d', { plus: false });
+  expect(heads.length).toBe(0);
+  for (let i = 0; i < 300; i++) {
+    await h.stat(`d/${name(i)}`);
+    if (i % 10 === 0) await settle();
+  }
+  expect(new Set(heads).size).toBe(300);
+  expect(heads.length).toBe(300);
+  expect(metric('prefetch.attributes_used')).toBeGreaterThan(250);
+});
+
+test('a single stat in a big directory asks for one object', async () => {
+  await fill('d', 300);
+  await h.readdirplus('d', { plus: false });
+  for (const i of [200, 10, 100]) await h.stat(`d/${name(i)}`);
+  await settle();
+  expect(heads).toHaveLength(3);
+});
+
+test('READDIRPLUS joins what was begun ahead, and goes on only while the kernel asks for attributes', async () => {
+  await fill('d', 400);
+  const all = await h.readdirplus('d', { chunk: 50 });
+  expect(all.filter((each) => each.entry !== undefined)).toHaveLength(400);
+  expect(new Set(heads).size).toBe(heads.length);
+  expect(heads).toHaveLength(400);
+  expect(metric('prefetch.attributes_begun')).toBeGreaterThan(100);
+});
+
+async function tree(directories: number, files: number): Promise<void> {
+  for (let d = 0; d < directories; d++) await fill(`top/d${String(d).padStart(3, '0')}`, files);
+}
+const sub = (index: number): string => `top/d${String(index).padStart(3, '0')}`;
+
+test('a single ls lists one directory', async () => {
+  await tree(20, 2);
+  await h.readdir('top');
+  await settle();
+  expect(lists.filter((prefix) => prefix.startsWith('top/d'))).toEqual([]);
+});
+
+test('a walk lists sub-directories and their attributes ahead, each once', async () => {
+  await tree(40, 3);
+  await h.readdir('top');
+  await h.readdir(sub(0));
+  await settle();
+  expect(lists.filter((prefix) => prefix.startsWith('top/d'))).toHaveLength(5); // itself and the first window
+  for (let d = 1; d < 40; d++) {
+    expect(await h.readdir(sub(d))).toEqual([name(0), name(1), name(2)]);
+    await settle();
+  }
+  const below = lists.filter((prefix) => prefix.startsWith('top/d'));
+  expect(below).toHaveLength(40);
+  expect(new Set(below).size).toBe(40);
+  expect(metric('prefetch.directories_listed')).toBe(39);
+  expect(heads).toHaveLength(120);
+  expect(new Set(heads).size).toBe(120);
+});
+
+test('once a walk is known, what lies below the siblings is listed too', async () => {
+  for (let d = 0; d < 30; d++) for (let s = 0; s < 3; s++) await fill(`top/d${String(d).padStart(3, '0')}/s${s}`, 1);
+  await h.readdir('top');
+  for (let d = 0; d < 12; d++) await h.readdir(sub(d));
+  await settle();
+  expect(lists).toContain('top/d020/s1/');
+});
+
+test('after one directory was read file by file, the next one begins without waiting to be shown', async () => {
+  await tree(6, 8);
+  await h.readdir('top');
+  for (let d = 0; d < 3; d++) {
+    await h.readdir(sub(d));
+    for (let i = 0; i < 8; i++) await h.readFile(`${sub(d)}/${name(i)}`);
+    await settle();
+  }
+  await h.readdir(sub(3));
+  await settle();
+  expect(gets.filter((key) => key.startsWith(sub(3)))).toHaveLength(8);
+  expect(new Set(gets).size).toBe(gets.length);
+});
