@@ -33,6 +33,8 @@ const MiB = 2 ** 20;
 const smallFileBytes = 8 * MiB;
 const partBytes = 8 * MiB;
 const windowBytesMax = 256 * MiB;
+/** 64 downloads, 64 HEADs, 32 listings and 16 uploads may run at once: none waits for a socket that another kind has. */
+const connectionsMax = 176;
 
 /** Everything a daemon is made of, wired; the only place that builds things. Not yet serving: the caller starts the session. */
 export interface Parts {
@@ -63,7 +65,7 @@ export async function compose(config: MountConfig, generation: number, kernel: K
   const claim = checkBucketIdentity(db, config);
   const contents = life.own(await ContentStore.open({ db, dir: config.cacheDir, limitBytes: config.cacheSizeBytes, minFree: config.minFree, clock, log, metrics }));
   const pool = life.own(await openTransferPool({
-    bucket: config.bucket, prefix: config.prefix, pathStyle: config.pathStyle, connectionsMax: 64, requestTimeoutMs: 30_000, deadlineMs: config.deadlineMs,
+    bucket: config.bucket, prefix: config.prefix, pathStyle: config.pathStyle, connectionsMax, requestTimeoutMs: 30_000, deadlineMs: config.deadlineMs,
     ...(config.endpoint !== undefined && { endpoint: config.endpoint }), ...(config.region !== undefined && { region: config.region }), ...(config.profile !== undefined && { profile: config.profile }),
     log, metrics, startInBackground: generation > 0,
   }, config.transferWorkers));

@@ -6,6 +6,7 @@ import { decodeKey } from './uri.js';
 
 const lists = new Set(['ListBucketResult.Contents', 'ListBucketResult.CommonPrefixes', 'ListPartsResult.Part', 'ListMultipartUploadsResult.Upload']);
 const parser = new XMLParser({
+  htmlEntities: true, // numbers too: Go servers (MinIO) write the quotes of an etag as &#34;
   ignoreAttributes: true, parseTagValue: false, trimValues: false, ignoreDeclaration: true,
   // every etag of a page has two &quot;
   processEntities: { enabled: true, maxTotalExpansions: 1_000_000, maxExpandedLength: 64 << 20 },
@@ -36,22 +37,25 @@ export interface ParsedPage { objects: ObjectSummary[]; prefixes: string[]; toke
 
 /** @param keyPrefix is cut off every key; what does not start with it, or is it, is no part of the answer. */
 export function parseListing(text: string, keyPrefix: string): ParsedPage {
-  const root = parseXml(text, 'ListBucketResult');
+  const { rest, blocks } = takeContents(text);
+  const root = parseXml(rest, 'ListBucketResult');
   const decode = field(root, 'EncodingType') === 'url' ? decodeKey : (key: string): string => key;
   const relative = (raw: string | undefined): string | undefined => {
     const key = raw === undefined ? undefined : decode(raw);
     return key !== undefined && key.length > keyPrefix.length && key.startsWith(keyPrefix) ? key.slice(keyPrefix.length) : undefined;
   };
   const page: ParsedPage = { objects: [], prefixes: [] };
-  for (const item of nodes(root['Contents'])) {
-    const key = relative(field(item, 'Key'));
-    if (key === undefined) continue;
-    const storageClass = field(item, 'StorageClass');
+  const add = (get: (name: string) => string | undefined): void => {
+    const key = relative(get('Key'));
+    if (key === undefined) return;
+    const storageClass = get('StorageClass');
     page.objects.push({
-      key, etag: stripQuotes(field(item, 'ETag') ?? ''), sizeBytes: Number(field(item, 'Size') ?? 0), lastModifiedMs: Date.parse(field(item, 'LastModified') ?? '') || 0,
+      key, etag: stripQuotes(get('ETag') ?? ''), sizeBytes: Number(get('Size') ?? 0), lastModifiedMs: Date.parse(get('LastModified') ?? '') || 0,
       ...(storageClass !== undefined && storageClass !== 'STANDARD' && { storageClass }),
     });
-  }
+  };
+  for (const block of blocks) add((name) => textWithin(block, name));
+  for (const item of nodes(root['Contents'])) add((name) => field(item, name));
   for (const item of nodes(root['CommonPrefixes'])) {
     const prefix = relative(field(item, 'Prefix'));
     if (prefix !== undefined) page.prefixes.push(prefix);
@@ -62,6 +66,43 @@ export function parseListing(text: string, keyPrefix: string): ParsedPage {
     page.token = token;
   }
   return page;
+}
+
+/**
+ * The <Contents> of a listing as they are, and the text without them: a page has a thousand, and a parser that makes a tree of each takes ten
+ * times as long. What does not look as every server writes it (comments, CDATA, attributes) is left to the parser.
+ */
+function takeContents(text: string): { rest: string; blocks: string[] } {
+  const blocks: string[] = [];
+  if (text.includes('<!')) return { rest: text, blocks };
+  let rest = '';
+  let at = 0;
+  for (;;) {
+    const start = text.indexOf('<Contents>', at);
+    const end = start < 0 ? -1 : text.indexOf('</Contents>', start);
+    if (end < 0) return { rest: rest + text.slice(at), blocks };
+    rest += text.slice(at, start);
+    blocks.push(text.slice(start + '<Contents>'.length, end));
+    at = end + '</Contents>'.length;
+  }
+}
+
+function textWithin(block: string, name: string): string | undefined {
+  const start = block.indexOf(`<${name}>`);
+  if (start < 0) return undefined;
+  const end = block.indexOf(`</${name}>`, start);
+  return end < 0 ? undefined : decodeEntities(block.slice(start + name.length + 2, end));
+}
+
+const named: Readonly<Record<string, string>> = { quot: '"', amp: '&', lt: '<', gt: '>', apos: "'" };
+
+function decodeEntities(text: string): string {
+  if (!text.includes('&')) return text;
+  return text.replace(/&(?:#x([0-9a-fA-F]{1,6})|#([0-9]{1,7})|(quot|amp|lt|gt|apos));/g, (whole, hex: string | undefined, decimal: string | undefined, name: string | undefined) => {
+    if (name !== undefined) return named[name]!;
+    const code = hex !== undefined ? parseInt(hex, 16) : Number(decimal);
+    return code <= 0x10ffff ? String.fromCodePoint(code) : whole;
+  });
 }
 
 export function completeUploadXml(parts: readonly Part[]): string {
