@@ -79,6 +79,7 @@ export class Names {
       this.deps.contents.setDirty(created.content, true);
       this.deps.tree.inodes.save(created);
       this.inodes.addName(directory, name, created);
+      this.opens.prepare(created, flags); // what the open would commit by itself
       this.replay.record(ctx, 'create', { ino: created.ino });
       return created;
     });

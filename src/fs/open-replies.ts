@@ -54,6 +54,11 @@ export class OpenReplies {
     return reply;
   }
 
+  /** What opening the inode writes down, for a caller that has a transaction of its own. */
+  prepare(inode: Inode, flags: number): void {
+    this.passthrough.openFor(inode, (flags & OpenFlag.ACCMODE) !== OpenFlag.RDONLY);
+  }
+
   /** The handle, and the read-ahead of a small file: it is fetched whole at open. */
   opened(inode: Inode, flags: number): OpenReply {
     const writable = (flags & OpenFlag.ACCMODE) !== OpenFlag.RDONLY;

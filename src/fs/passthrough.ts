@@ -1,3 +1,4 @@
+import type { BigIntStats } from 'node:fs';
 import { assert } from '../base/assert.js';
 import type { Time } from '../base/clock.js';
 import { SystemError } from '../base/libc.js';
@@ -97,25 +98,31 @@ export class Passthrough {
    */
   openFor(inode: Inode, writable: boolean): number | undefined {
     if (!this.device || !isRegular(inode)) return undefined;
-    let backing = this.backings.get(inode.ino);
-    if (!backing) {
-      if (this.files.ownCount(inode.ino) > 0 || inode.ino <= this.oldInoMax) return undefined;
-      if (writable && this.deps.contents.isAboveHighWater) return undefined;
-      const file = this.contents.file(inode);
-      if (!file.isComplete) return undefined;
-      backing = this.register(inode, file);
-      if (!backing) return undefined;
-    }
-    if (writable) this.mayBeWritten(inode, backing);
-    return backing.id;
+    const known = this.backings.get(inode.ino);
+    if (known && (!writable || known.writers)) return known.id;
+    // One transaction for all of it, or part of the caller's that makes the file
+    return this.deps.db.tx(() => {
+      const backing = known ?? this.registerNew(inode, writable);
+      if (backing && writable) this.mayBeWritten(inode, backing);
+      return backing?.id;
+    });
+  }
+
+  private registerNew(inode: Inode, writable: boolean): Backing | undefined {
+    if (this.files.ownCount(inode.ino) > 0 || inode.ino <= this.oldInoMax) return undefined;
+    if (writable && this.deps.contents.isAboveHighWater) return undefined;
+    const file = this.contents.file(inode);
+    return file.isComplete ? this.register(inode, file) : undefined;
   }
 
   /** The last handle of this daemon is closed. */
   closed(inode: Inode): void {
     const backing = this.backings.get(inode.ino);
     if (!backing || this.files.openCount(inode.ino) > 0) return;
-    if (backing.writers && !this.writersGone(inode, backing)) return this.lingerOn();
-    this.remove(inode.ino, backing);
+    this.deps.db.tx(() => {
+      if (backing.writers && !this.writersGone(inode, backing)) this.lingerOn();
+      else this.remove(inode.ino, backing);
+    });
   }
 
   /** The kernel forgot the inode: nothing of it is open or mapped, whoever opened it. */
@@ -128,12 +135,16 @@ export class Passthrough {
     this.remove(ino, backing);
   }
 
-  /** K8: size and times of a file the kernel may be writing come from the content file. */
-  refresh(inode: Inode): void {
+  /** K8: size and times of a file the kernel may be writing come from the content file. @returns what that looks like, if it had to be looked at. */
+  refresh(inode: Inode): BigIntStats | undefined {
     const backing = this.backings.get(inode.ino);
-    if (!backing?.writers) return;
+    if (!backing?.writers) return undefined;
     const stat = backing.file.stat();
-    if (!stat) return;
+    if (stat) this.take(inode, backing, stat);
+    return stat;
+  }
+
+  private take(inode: Inode, backing: Backing, stat: BigIntStats): void {
     if (!inode.unsealed) {
       if (backing.seen && stat.ctimeNs === backing.seen.ctimeNs && stat.size === backing.seen.size) return;
       this.contents.beginChange(inode, backing.file);
@@ -194,8 +205,10 @@ export class Passthrough {
       this.deps.metrics.add('fuse.passthrough_refused'); // K7: an ordinary open
       return undefined;
     }
+    const backing = this.add(inode.ino, id, file);
+    this.deps.db.onRollback(() => this.discard(inode.ino, backing));
     this.deps.db.prepare('INSERT OR REPLACE INTO backing (ino, backing_id) VALUES (?, ?)').run(inode.ino, id);
-    return this.add(inode.ino, id, file);
+    return backing;
   }
 
   private add(ino: number, id: number, file: ContentFile): Backing {
@@ -208,6 +221,7 @@ export class Passthrough {
   private mayBeWritten(inode: Inode, backing: Backing): void {
     if (backing.writers) return;
     backing.writers = true;
+    this.deps.db.onRollback(() => (backing.writers = false));
     const stat = backing.file.stat();
     assert(stat, `content file ${backing.file.id} is registered, but gone`);
     const { ctimeNs, size } = stat;
@@ -232,6 +246,7 @@ export class Passthrough {
     this.refresh(inode);
     backing.writers = false;
     this.deps.db.tx(() => {
+      this.deps.db.onRollback(() => (backing.writers = true));
       this.record(inode.ino, backing, null);
       if (!inode.unsealed) return;
       this.deps.tree.inodes.settle(inode);
@@ -241,8 +256,12 @@ export class Passthrough {
   }
 
   private remove(ino: number, backing: Backing): void {
-    this.backings.delete(ino);
     this.deps.db.prepare('DELETE FROM backing WHERE ino = ?').run(ino);
+    this.deps.db.afterCommit(() => this.discard(ino, backing));
+  }
+
+  private discard(ino: number, backing: Backing): void {
+    if (this.backings.get(ino) === backing) this.backings.delete(ino);
     backing.release();
     try {
       this.device?.close(backing.id);
