@@ -4,12 +4,16 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
+import { mkdtemp, rm } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
 import {
   AbortMultipartUploadCommand, CreateBucketCommand, DeleteBucketCommand, DeleteObjectCommand, GetObjectCommand, HeadObjectCommand, ListMultipartUploadsCommand,
   ListObjectsV2Command, PutObjectCommand, S3Client, type HeadObjectCommandOutput, type PutObjectCommandInput, type _Object,
 } from '@aws-sdk/client-s3';
 import { compiledEntry } from '../../src/base/entry-url.js';
 import { dyingWithUs, until } from './child.js';
+import { scale } from './scale.js';
 
 export interface Credentials { readonly accessKeyId: string; readonly secretAccessKey: string }
 
@@ -18,7 +22,7 @@ export class TestS3 {
 
   private constructor(
     readonly endpoint: string, readonly credentials: Credentials, readonly region: string, readonly client: S3Client, readonly isEmbedded: boolean,
-    private readonly child: ChildProcess | undefined,
+    private readonly child: ChildProcess | undefined, private readonly storage: string | undefined,
   ) {}
 
   static async start(): Promise<TestS3> {
@@ -32,7 +36,7 @@ export class TestS3 {
     const client = new S3Client({
       endpoint, region, credentials, forcePathStyle: true, requestChecksumCalculation: 'WHEN_REQUIRED', responseChecksumValidation: 'WHEN_REQUIRED',
     });
-    return new TestS3(endpoint, credentials, region, client, !given, started?.child);
+    return new TestS3(endpoint, credentials, region, client, !given, started?.child, started?.storage);
   }
 
   /** Environment of programs that are to reach it. */
@@ -57,6 +61,7 @@ export class TestS3 {
         this.child.kill('SIGKILL');
         await gone;
       }
+      if (this.storage !== undefined) await rm(this.storage, { recursive: true, force: true });
     }
   }
 
@@ -132,10 +137,12 @@ export async function inParallel<T>(limit: number, items: readonly T[], work: (i
   }));
 }
 
-async function startEmbedded(): Promise<{ endpoint: string; credentials: Credentials; child: ChildProcess }> {
+async function startEmbedded(): Promise<{ endpoint: string; credentials: Credentials; child: ChildProcess; storage: string | undefined }> {
+  // memory is fast; 6 GiB of it are too much
+  const storage = scale >= 1 ? await mkdtemp(path.join(os.tmpdir(), 'hearthfs-s3-')) : undefined;
   const credentials = { accessKeyId: 'embedded-key', secretAccessKey: 'embedded-secret' };
   const entry = compiledEntry(import.meta.url, '../s3-server/main.js');
-  const child = spawn(...dyingWithUs('KILL', [process.execPath, entry.pathname, '--access-key', credentials.accessKeyId, '--secret-key', credentials.secretAccessKey, '--region', process.env['AWS_REGION'] ?? 'us-east-1']), {
+  const child = spawn(...dyingWithUs('KILL', [process.execPath, entry.pathname, '--access-key', credentials.accessKeyId, '--secret-key', credentials.secretAccessKey, '--region', process.env['AWS_REGION'] ?? 'us-east-1', ...(storage === undefined ? [] : ['--dir', storage])]), {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   let said = '';
@@ -144,5 +151,5 @@ async function startEmbedded(): Promise<{ endpoint: string; credentials: Credent
     if (child.exitCode !== null) throw new Error(`it ended with ${child.exitCode}; is it built (npm run build)?`);
     return /listening (http:\S+)/.exec(said)?.[1];
   });
-  return { endpoint, credentials, child };
+  return { endpoint, credentials, child, storage };
 }

@@ -11,13 +11,7 @@ import { Gate } from './gate.js';
 import { mountsBelow, TestMount, type MountOptions } from './mount.js';
 import { TestS3, type TestBucket } from './s3.js';
 
-/** Full scale is 1, as the issue demands it; the default is small enough for every commit. */
-export const scale = Number(process.env['HEARTHFS_TEST_SCALE'] ?? '0.05');
-
-/** `full` at scale 1, never below `least`. */
-export function scaled(full: number, least = 1): number {
-  return Math.max(least, Math.round(full * scale));
-}
+export { scale, scaled } from './scale.js';
 
 /** Mount tests need the device and root. Says loudly when they cannot run. */
 export const cannotMount = ((): boolean => {
