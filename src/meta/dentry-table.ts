@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache';
 import type { Db } from '../db/db.js';
 
 /** A name in a directory. `id` is its readdir cookie: ascending, never reused (K12). */
@@ -12,7 +13,13 @@ export interface Dentry {
 
 interface Row { id: number; parent: number; name: string; ino: number; checked_at: number }
 
+/** Of each kind; some 5 MB. */
+const cachedMax = 20_000;
+
+/** Rows of `dentry` behind a bounded cache that knows of absent names, too; only this class writes them. */
 export class DentryTable {
+  private readonly byName = new LRUCache<string, Dentry | 'none'>({ max: cachedMax });
+  private readonly byIno = new LRUCache<number, readonly Dentry[]>({ max: cachedMax });
   private readonly nextId: () => number;
   private lastId: number;
 
@@ -22,12 +29,22 @@ export class DentryTable {
   }
 
   get(parent: number, name: string): Dentry | undefined {
+    const cacheKey = keyOf(parent, name);
+    const cached = this.byName.get(cacheKey);
+    if (cached !== undefined) return cached === 'none' ? undefined : cached;
     const row = this.db.prepare<[number, string], Row>('SELECT * FROM dentry WHERE parent = ? AND name = ?').get(parent, name);
-    return row && fromRow(row);
+    const dentry = row && fromRow(row);
+    this.byName.set(cacheKey, dentry ?? 'none');
+    return dentry;
   }
 
-  ofInode(ino: number): Dentry[] {
-    return this.db.prepare<[number], Row>('SELECT * FROM dentry WHERE ino = ? ORDER BY id').all(ino).map(fromRow);
+  /** In the order in which the names were made. */
+  ofInode(ino: number): readonly Dentry[] {
+    const cached = this.byIno.get(ino);
+    if (cached) return cached;
+    const dentries = this.db.prepare<[number], Row>('SELECT * FROM dentry WHERE ino = ? ORDER BY id').all(ino).map(fromRow);
+    this.byIno.set(ino, dentries);
+    return dentries;
   }
 
   /** Names of `parent` with an id above `after`, in id order: readdir. */
@@ -51,23 +68,45 @@ export class DentryTable {
     const id = this.nextId();
     this.lastId = id;
     this.db.prepare('INSERT INTO dentry (id, parent, name, ino, checked_at) VALUES (?, ?, ?, ?, ?)').run(id, parent, name, ino, checkedAtMs);
-    return { id, parent, name, ino, checkedAtMs };
+    const dentry = { id, parent, name, ino, checkedAtMs };
+    this.forget(dentry, undefined);
+    this.byName.set(keyOf(parent, name), dentry);
+    return dentry;
   }
 
   /** In a transaction: the name now means another inode; it keeps its place in the directory. */
   repoint(dentry: Dentry, ino: number, checkedAtMs: number): void {
+    this.forget({ ...dentry, ino }, this.get(dentry.parent, dentry.name));
     this.db.prepare('UPDATE dentry SET ino = ?, checked_at = ? WHERE id = ?').run(ino, checkedAtMs, dentry.id);
   }
 
   /** In a transaction. */
   remove(dentry: Dentry): void {
+    this.forget(dentry, this.get(dentry.parent, dentry.name));
     this.db.prepare('DELETE FROM dentry WHERE id = ?').run(dentry.id);
   }
 
   /** In a transaction. */
   confirm(dentry: Dentry, checkedAtMs: number): void {
+    this.forget(dentry, this.get(dentry.parent, dentry.name)); // what the caller holds may be old
     this.db.prepare('UPDATE dentry SET checked_at = ? WHERE id = ?').run(checkedAtMs, dentry.id);
   }
+
+  /** The name is about to change: forgotten now, and again if the transaction rolls back. */
+  private forget(after: Dentry, before: Dentry | undefined): void {
+    const cacheKey = keyOf(after.parent, after.name);
+    const drop = (): void => {
+      this.byName.delete(cacheKey);
+      this.byIno.delete(after.ino);
+      if (before) this.byIno.delete(before.ino);
+    };
+    drop();
+    this.db.onRollback(drop);
+  }
+}
+
+function keyOf(parent: number, name: string): string {
+  return `${parent}/${name}`;
 }
 
 function fromRow(row: Row): Dentry {

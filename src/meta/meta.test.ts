@@ -213,3 +213,33 @@ describe('what others made', () => {
     expect(isDirectory(next)).toBe(false);
   });
 });
+
+describe('names', () => {
+  test('are found as they are after a rollback, however often they were asked for before and meanwhile', () => {
+    const [one, two] = [add(rootIno, 'one'), add(rootIno, 'two')];
+    const look = (): unknown => [tree.dentries.get(rootIno, 'one')?.ino, tree.dentries.get(rootIno, 'new')?.ino, ...[one, two].map(({ ino }) => tree.dentries.ofInode(ino).map(({ name }) => name))];
+    const before = look();
+    expect(before).toEqual([one.ino, undefined, ['one'], ['two']]);
+    expect(() => db.tx(() => {
+      tree.dentries.insert(rootIno, 'new', two.ino, 1);
+      tree.dentries.repoint(tree.dentries.get(rootIno, 'one')!, two.ino, 1);
+      expect(look()).toEqual([two.ino, two.ino, [], ['one', 'two', 'new']]);
+      tree.dentries.remove(tree.dentries.get(rootIno, 'new')!);
+      expect(look()).toEqual([two.ino, undefined, [], ['one', 'two']]);
+      throw new Error('no');
+    })).toThrow('no');
+    expect(look()).toEqual(before);
+  });
+
+  test('changed through an old view of them are not remembered as that view had them', () => {
+    const [one, two] = [add(rootIno, 'one'), add(rootIno, 'two')];
+    const old = tree.dentries.get(rootIno, 'one')!;
+    db.tx(() => tree.dentries.repoint(old, two.ino, 1));
+    expect(tree.dentries.ofInode(two.ino)).toHaveLength(2);
+    db.tx(() => tree.dentries.confirm(old, 9));
+    expect(tree.dentries.get(rootIno, 'one')).toMatchObject({ ino: two.ino, checkedAtMs: 9 });
+    expect([one, two].map(({ ino }) => tree.dentries.ofInode(ino).length)).toEqual([0, 2]);
+    db.tx(() => tree.dentries.remove(old));
+    expect(tree.dentries.ofInode(two.ino).map(({ name }) => name)).toEqual(['two']);
+  });
+});
