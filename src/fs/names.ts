@@ -74,16 +74,20 @@ export class Names {
     const { directory, dentry } = this.current(parent, name);
     if (dentry) return this.openFound(ctx, dentry, flags);
     const inode = this.deps.db.tx(() => {
-      const created = this.inodes.create(ctx, directory, FileType.REG | (mode & 0o7777), umask, { unsealed: true });
-      created.content = this.deps.contents.create(0, 'none').id;
-      this.deps.contents.setDirty(created.content, true);
-      this.deps.tree.inodes.save(created);
+      const created = this.inodes.create(ctx, directory, FileType.REG | (mode & 0o7777), umask, { unsealed: true, content: this.newContent() });
       this.inodes.addName(directory, name, created);
       this.opens.prepare(created, flags); // what the open would commit by itself
       this.replay.record(ctx, 'create', { ino: created.ino });
       return created;
     });
     return this.createReply(inode, flags);
+  }
+
+  /** In a transaction: an empty content file for bytes that S3 lacks. */
+  private newContent(): number {
+    const { id } = this.deps.contents.create(0, 'none');
+    this.deps.contents.setDirty(id, true);
+    return id;
   }
 
   private async createReply(inode: Inode, flags: number): Promise<Entry & OpenReply> {
@@ -97,10 +101,7 @@ export class Names {
     await this.reserveFile(ctx);
     const directory = this.inodes.liveDirectory(parent);
     const inode = this.deps.db.tx(() => {
-      const created = this.inodes.create(ctx, directory, FileType.REG | (mode & 0o7777), umask, { unsealed: true, nlink: 0, opens: 1 });
-      created.content = this.deps.contents.create(0, 'none').id;
-      this.deps.contents.setDirty(created.content, true);
-      this.deps.tree.inodes.save(created);
+      const created = this.inodes.create(ctx, directory, FileType.REG | (mode & 0o7777), umask, { unsealed: true, nlink: 0, opens: 1, content: this.newContent() });
       this.replay.record(ctx, 'tmpfile', { ino: created.ino });
       return created;
     });

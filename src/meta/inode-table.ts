@@ -43,11 +43,13 @@ export class InodeTable {
     return inode;
   }
 
-  /** In a transaction. */
+  /** In a transaction. What only memory knew is written along: nothing of it is volatile any more. */
   save(inode: Inode): void {
     this.db.onRollback(() => this.restore(inode)); // before the write: a full disk fails right here
     this.db.prepare(upsert).run(...toRow(inode));
-    if (!this.volatile.has(inode.ino)) this.cache.set(inode.ino, inode);
+    this.cache.set(inode.ino, inode);
+    if (!this.volatile.delete(inode.ino)) return;
+    this.db.onRollback(() => this.volatile.set(inode.ino, inode));
   }
 
   /** Memory is ahead of the row (size, mtime, ctime while writing): keep it until `settle`. */
@@ -59,11 +61,7 @@ export class InodeTable {
 
   /** In a transaction: write what only memory knew. */
   settle(inode: Inode): void {
-    if (!this.volatile.has(inode.ino)) return;
-    this.save(inode);
-    this.volatile.delete(inode.ino);
-    this.cache.set(inode.ino, inode);
-    this.db.onRollback(() => this.volatile.set(inode.ino, inode));
+    if (this.volatile.has(inode.ino)) this.save(inode);
   }
 
   /** In a transaction. */
