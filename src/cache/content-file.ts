@@ -197,7 +197,9 @@ export class ContentFile {
   }
 
   allocatedBytes(): number {
-    return fs.fstatSync(this.host.fds.get(this, false)).blocks * 512;
+    const fd = this.host.fds.peek(this); // opening one for this costs more than the path
+    const stat = fd === undefined ? fs.statSync(this.path, { throwIfNoEntry: false }) : fs.fstatSync(fd);
+    return (stat?.blocks ?? 0) * 512;
   }
 
   /** Gives back a descriptor open for writing, so that a lease can prove there is no writer (S2). */

@@ -30,6 +30,11 @@ export class FdCache {
     return this.descriptor(owner, forWriting).fd;
   }
 
+  /** One that is open already. */
+  peek(owner: FdOwner): number | undefined {
+    return this.open.get(owner)?.fd;
+  }
+
   /** Adopts a descriptor just opened for reading and writing. */
   adopt(owner: FdOwner, fd: number): void {
     this.insert(owner, new Descriptor(fd, true));
