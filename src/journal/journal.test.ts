@@ -154,3 +154,28 @@ test('conflicts are listed newest first until dismissed', () => {
   expect(conflicts.count()).toBe(1);
   expect(conflicts.list()[0]).toMatchObject({ key: 'a', keptAs: 'a.conflict', reason: 'changed-by-others', atMs: 1 });
 });
+
+test('marks that follow one another at once are one, but not across anything else that happens to the row', () => {
+  const commits = (): number => db.commitSeq;
+  journal.mark('a', 1000);
+  const before = commits();
+  clock.advance(50);
+  db.tx(() => journal.mark('b', 1000));
+  journal.mark('a', 1000);
+  expect(commits()).toBe(before + 1); // only b's
+  clock.advance(60);
+  journal.mark('a', 1000);
+  expect(journal.get('a')!.dueMs).toBe(clock.now() + 1000);
+  journal.clear('a');
+  journal.mark('a', 1000);
+  expect(journal.has('a')).toBe(true);
+  journal.park('a', 'access-denied', 'no');
+  journal.mark('a', 1000);
+  expect(journal.get('a')).toMatchObject({ parked: null, dueMs: clock.now() + 1000 });
+  expect(() => db.tx(() => {
+    journal.mark('c', 1000);
+    throw new Error('no');
+  })).toThrow('no');
+  journal.mark('c', 1000);
+  expect(journal.has('c')).toBe(true);
+});

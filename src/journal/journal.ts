@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache';
 import type { Clock } from '../base/clock.js';
 import type { Db } from '../db/db.js';
 import type { Key } from '../s3/object-store.js';
@@ -13,6 +14,10 @@ import type { Key } from '../s3/object-store.js';
 
 /** A file written all the time is uploaded this often: short enough to lose little, long enough not to PUT every second. */
 export const debounceMsMax = 30_000;
+
+/** A second mark of a key within this share of its delay changes nothing: create, chown, chmod, utimes and close are one debounce. */
+const sameMarkShare = 0.1;
+const recentMarksMax = 4096;
 
 export interface JournalRow {
   readonly key: Key;
@@ -39,6 +44,8 @@ const last = '\u{10ffff}';
 export class Journal {
   private readonly listeners = new Set<(dueMs: number) => void>();
   private readonly touchListeners = new Set<(key: Key) => void>();
+  /** Rows that were marked a moment ago and not changed in any other way since. */
+  private readonly recentMarks = new LRUCache<Key, { readonly atMs: number; readonly delayMs: number }>({ max: recentMarksMax });
   private notifying = false;
   /** The earliest due time among the marks that the listeners are about to hear of. */
   private earliestDueMs = Infinity;
@@ -51,6 +58,10 @@ export class Journal {
    */
   mark(key: Key, delayMs: number): void {
     const now = this.clock.now();
+    const recent = this.recentMarks.get(key);
+    if (recent && recent.delayMs === delayMs && now >= recent.atMs && now - recent.atMs < delayMs * sameMarkShare) return this.touched(key);
+    this.recentMarks.set(key, { atMs: now, delayMs });
+    this.db.onRollback(() => this.recentMarks.delete(key));
     this.db.prepare(`INSERT INTO journal (key, since, due, tries, parked, error) VALUES ($key, $now, $due, 0, NULL, NULL)
       ON CONFLICT(key) DO UPDATE SET
         due = CASE WHEN tries > 0 AND parked IS NULL THEN max(due, min($due, since + $max)) ELSE min($due, max($now, since + $max)) END,
@@ -72,52 +83,61 @@ export class Journal {
 
   /** In the transaction that proves `key` clean. */
   clear(key: Key): void {
+    this.recentMarks.delete(key);
     this.db.prepare('DELETE FROM journal WHERE key = ?').run(key);
     this.touched(key);
   }
 
   /** In a transaction: not before `dueMs`. `tries` 0 for a mere wait. */
   defer(key: Key, dueMs: number, error: string | null, tries: number): void {
+    this.recentMarks.delete(key);
     this.db.prepare('UPDATE journal SET due = ?, error = ?, tries = ? WHERE key = ?').run(dueMs, error, tries, key);
   }
 
   /** In a transaction: something was acknowledged, but the key has changed meanwhile; its wait starts anew. */
   restart(key: Key, delayMs: number): void {
+    this.recentMarks.delete(key);
     const now = this.clock.now();
     this.db.prepare('UPDATE journal SET since = ?, due = ?, tries = 0, error = NULL WHERE key = ?').run(now, now + delayMs, key);
   }
 
   /** In a transaction: due at once, whatever it waits for; parked rows stay parked. */
   hasten(key: Key): void {
+    this.recentMarks.delete(key);
     this.db.prepare('UPDATE journal SET due = min(due, ?) WHERE key = ? AND parked IS NULL').run(this.clock.now(), key);
     this.notifyAfterCommit();
   }
 
   /** In a transaction: everything that is not parked is due now (sync, drain). */
   hastenAll(): void {
+    this.recentMarks.clear();
     this.db.prepare('UPDATE journal SET due = ? WHERE due > ? AND parked IS NULL').run(this.clock.now(), this.clock.now());
     this.notifyAfterCommit();
   }
 
   /** In a transaction: what waits for silence or for another key is due now; what failed keeps its backoff (drain). */
   hastenWaiting(): void {
+    this.recentMarks.clear();
     this.db.prepare('UPDATE journal SET due = ? WHERE due > ? AND tries = 0 AND parked IS NULL').run(this.clock.now(), this.clock.now());
     this.notifyAfterCommit();
   }
 
   /** In a transaction: what failed before is due now: the reason may be gone. */
   hastenRetries(): void {
+    this.recentMarks.clear();
     this.db.prepare('UPDATE journal SET due = ? WHERE due > ? AND tries > 0 AND parked IS NULL').run(this.clock.now(), this.clock.now());
     this.notifyAfterCommit();
   }
 
   /** In a transaction. */
   park(key: Key, reason: string, error: string): void {
+    this.recentMarks.delete(key);
     this.db.prepare('UPDATE journal SET parked = ?, error = ?, tries = tries + 1 WHERE key = ?').run(reason, error, key);
   }
 
   /** In a transaction: try every parked row again; answers how many. */
   unparkAll(): number {
+    this.recentMarks.clear();
     const { changes } = this.db.prepare('UPDATE journal SET parked = NULL, tries = 0, due = ? WHERE parked IS NOT NULL').run(this.clock.now());
     this.notifyAfterCommit();
     return changes;
