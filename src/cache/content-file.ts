@@ -224,6 +224,17 @@ export class ContentFile {
     this.store(before);
   }
 
+  /**
+   * Stores the presence as it is in memory, before the kernel may write the file itself: a byte it writes must never be taken from S3
+   * after a crash (invariant 2). The data is not synced: a power cut between is found by the boot id (S6).
+   */
+  storePresenceNow(): void {
+    if (!this.hasUnstoredPresence) return;
+    const before = this.stored;
+    this.stored = this.missingSet.clone();
+    this.store(before);
+  }
+
   private becamePresent(start: number, end: number): void {
     const gap = lengthOf(this.missingSet.intersection(start, end));
     const growth = Math.max(0, end - Math.max(this.knownSize, start));

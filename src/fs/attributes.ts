@@ -95,7 +95,7 @@ export class Attributes {
     await this.contents.atRest(checked, (inode, file) => {
       this.contents.beginChange(inode, file);
       file.truncate(sizeBytes);
-      if (file.isComplete) inode.baseGen = null;
+      if (file.isComplete && !file.hasUnstoredPresence) inode.baseGen = null;
       this.contents.contentChanged(inode, sizeBytes);
     });
   }

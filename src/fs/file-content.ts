@@ -84,7 +84,8 @@ export class FileContents {
     const { db, tree, contents } = this.deps;
     db.tx(() => {
       const knownPages = this.openedGen.get(inode.ino) === inode.gen;
-      if (!file.isComplete) inode.baseGen ??= inode.gen;
+      // Presence in memory only is not there after a crash: then the bytes come from S3 once more
+      if (!file.isComplete || file.hasUnstoredPresence) inode.baseGen ??= inode.gen;
       else inode.baseGen = null;
       inode.gen++;
       inode.mgen++;

@@ -353,3 +353,15 @@ describe('fsync', () => {
     await h.closeFile(handle);
   });
 });
+
+test('bytes that were fetched, but not yet on record as present, are fetched again after a crash, although the file was written meanwhile', async () => {
+  const h = await mounted();
+  await h.writeFile('a', 'x');
+  await h.sync();
+  await h.evict();
+  const handle = await h.open('a', OpenFlag.RDWR);
+  await h.pread(handle, 0, 1); // here now, in memory only
+  await h.pwrite(handle, 1, 'yz');
+  await h.crash();
+  expect(await h.readFile('a')).toBe('xyz');
+});

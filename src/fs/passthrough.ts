@@ -221,6 +221,7 @@ export class Passthrough {
   private mayBeWritten(inode: Inode, backing: Backing): void {
     if (backing.writers) return;
     backing.writers = true;
+    backing.file.storePresenceNow();
     this.deps.db.onRollback(() => (backing.writers = false));
     const stat = backing.file.stat();
     assert(stat, `content file ${backing.file.id} is registered, but gone`);
