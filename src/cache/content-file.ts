@@ -27,6 +27,9 @@ const Mode = { KEEP_SIZE: 1, PUNCH_HOLE: 2, COLLAPSE_RANGE: 8, ZERO_RANGE: 16, I
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
+/** stat(2) of a content file, times in nanoseconds. */
+export type ContentStat = fs.BigIntStats;
+
 /** What a content file needs of its store. */
 export interface ContentHost {
   readonly db: Db;
@@ -154,7 +157,7 @@ export class ContentFile {
   }
 
   /** What the file looks like on disk, to the nanosecond; undefined if it is gone. The kernel may be writing it (K8). */
-  stat(): fs.BigIntStats | undefined {
+  stat(): ContentStat | undefined {
     return fs.statSync(this.path, { bigint: true, throwIfNoEntry: false });
   }
 

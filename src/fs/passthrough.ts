@@ -1,8 +1,7 @@
-import type { BigIntStats } from 'node:fs';
 import { assert } from '../base/assert.js';
 import type { Time } from '../base/clock.js';
 import { SystemError } from '../base/libc.js';
-import type { ContentFile } from '../cache/content-file.js';
+import type { ContentFile, ContentStat } from '../cache/content-file.js';
 import { isRegular, type Inode } from '../meta/inode.js';
 import type { FsDeps } from './deps.js';
 import type { FileContents } from './file-content.js';
@@ -136,7 +135,7 @@ export class Passthrough {
   }
 
   /** K8: size and times of a file the kernel may be writing come from the content file. @returns what that looks like, if it had to be looked at. */
-  refresh(inode: Inode): BigIntStats | undefined {
+  refresh(inode: Inode): ContentStat | undefined {
     const backing = this.backings.get(inode.ino);
     if (!backing?.writers) return undefined;
     const stat = backing.file.stat();
@@ -144,7 +143,7 @@ export class Passthrough {
     return stat;
   }
 
-  private take(inode: Inode, backing: Backing, stat: BigIntStats): void {
+  private take(inode: Inode, backing: Backing, stat: ContentStat): void {
     if (!inode.unsealed) {
       if (backing.seen && stat.ctimeNs === backing.seen.ctimeNs && stat.size === backing.seen.size) return;
       this.contents.beginChange(inode, backing.file);

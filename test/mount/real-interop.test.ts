@@ -20,7 +20,7 @@ describe.skipIf(cannotMount)('other tools', { timeout: 120_000 }, () => {
     await chmod(passwd, 0o600);
     const path = world.temp('s3fs');
     await mkdir(path);
-    await run('s3fs', [`${bucket.name}:/${bucket.prefix.replace(/\/$/, '')}`, path, '-o', `url=${endpoint},use_path_request_style,passwd_file=${passwd},endpoint=${region},sigv4,use_xattr,max_stat_cache_size=0`], { cwd: '/' });
+    await run('s3fs', [`${bucket.name}:/${bucket.prefix.replace(/\/$/, '')}`, path, '-o', `url=${endpoint},use_path_request_style,passwd_file=${passwd},endpoint=${region},sigv4,use_xattr,max_stat_cache_size=0,attr_timeout=0,entry_timeout=0`], { cwd: '/' });
     mounted.push(path);
     await until('s3fs is mounted', () => mountedAt(path));
     return {
