@@ -23,7 +23,7 @@ describe.skipIf(cannotMount)('outages of S3', { timeout: 120_000 + (scale >= 1 ?
       const end = performance.now() + outageMs;
       let n = 0;
       while (performance.now() < end || n < 3) {
-        await sh(`cd ${mount.path} && mkdir -p work/d${n} && for i in $(seq 20); do head -c 10000 /dev/urandom > work/d${n}/f$i; done && mv work/d${n}/f1 work/d${n}/renamed && rm work/d${n}/f2 && chmod 600 work/d${n}/f3 && echo more >> cached/f${(n % 50) + 1} && ls -lR cached > /dev/null && cat cached/* > /dev/null`, { timeoutMs: 20_000 });
+        await sh(`cd ${mount.path} && mkdir -p work/d${n} && for i in $(seq 20); do head -c 10000 /dev/urandom > work/d${n}/f$i; done && mv work/d${n}/f1 work/d${n}/renamed && rm work/d${n}/f2 && chmod 600 work/d${n}/f3 && echo more >> cached/f${(n % 49) + 1} && ls -lR cached > /dev/null && cat cached/* > /dev/null`, { timeoutMs: 20_000 });
         n++;
         await delay(300);
       }
