@@ -76,7 +76,7 @@ export function sh(script: string, options: RunOptions = {}): Promise<RunResult>
 }
 
 export function killGroup(pid: number | undefined): void {
-  if (pid === undefined) return;
+  if (pid === undefined || !(pid > 1)) return; // 0 would be our own group, -1 everybody
   try {
     process.kill(-pid, 'SIGKILL');
   } catch {
@@ -85,6 +85,7 @@ export function killGroup(pid: number | undefined): void {
 }
 
 export function kill9(pid: number): void {
+  if (!(pid > 1)) throw new Error(`${pid} is no process of a test`); // 0 is our own process group
   try {
     process.kill(pid, 'SIGKILL');
   } catch {

@@ -53,7 +53,13 @@ export class ToyMount {
     return mount;
   }
 
-  get daemonPid(): number { return Number(fs.readFileSync(`${this.dir}/state/pid`, 'utf8')); }
+  /** 0 in the moment in which the next daemon writes its own. Never to be killed: pid 0 is our own process group. */
+  private get writtenPid(): number { return Number(fs.readFileSync(`${this.dir}/state/pid`, 'utf8')); }
+  get daemonPid(): number {
+    const pid = this.writtenPid;
+    if (!(pid > 1)) throw new Error('the daemon is being replaced: its pid is not known yet');
+    return pid;
+  }
   get log(): string { return fs.readFileSync(`${this.dir}/cache/hearthfs.log`, 'utf8'); }
   get isMounted(): boolean { return mountAt(readMountinfo(), this.mountpoint) !== undefined; }
 
@@ -66,7 +72,7 @@ export class ToyMount {
   async killDaemon(): Promise<void> {
     const pid = this.daemonPid;
     process.kill(pid, 'SIGKILL');
-    await until(() => this.daemonPid !== pid);
+    await until(() => this.writtenPid > 1 && this.writtenPid !== pid, 30_000);
   }
 
   async supervisorGone(): Promise<void> {
@@ -80,7 +86,7 @@ export class ToyMount {
         await until(() => !isAlive(this.supervisorPid), 5000);
       } catch {
         process.kill(this.supervisorPid, 'SIGKILL');
-        if (fs.existsSync(`${this.dir}/state/pid`) && isAlive(this.daemonPid)) process.kill(this.daemonPid, 'SIGKILL');
+        if (fs.existsSync(`${this.dir}/state/pid`) && this.writtenPid > 1 && isAlive(this.writtenPid)) process.kill(this.writtenPid, 'SIGKILL');
       }
     }
     fs.rmSync(this.dir, { recursive: true, force: true });
@@ -96,7 +102,7 @@ export function isAlive(pid: number): boolean {
 }
 
 /** Polls a fact about other processes, which nothing can await. @throws after `ms` */
-export async function until(condition: () => boolean, ms = 10_000): Promise<void> {
+export async function until(condition: () => boolean, ms = 30_000): Promise<void> {
   for (const end = performance.now() + ms; !condition();) {
     if (performance.now() > end) throw new Error(`not within ${ms} ms: ${condition.toString()}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
