@@ -83,7 +83,8 @@ export class S3Side {
     const size = (await this.store.head(key))!.sizeBytes;
     let bytes = 0;
     await inParallel(Array.from({ length: Math.ceil(size / partBytes) }, (_, i) => i * partBytes), async (start) => {
-      bytes += (await this.store.getBytes(key, { start, end: Math.min(size, start + partBytes) })).lengthBytes;
+      const { lengthBytes } = await this.store.getBytes(key, { start, end: Math.min(size, start + partBytes) });
+      bytes += lengthBytes;
     });
     return bytes;
   }

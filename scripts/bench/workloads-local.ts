@@ -1,5 +1,4 @@
 /** Workloads on files that are local: they should cost what the local disk costs. */
-import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { quote } from '../../test/support/child.js';
 import { smallFiles, type SmallFile } from './dataset.js';
@@ -119,21 +118,6 @@ export const localWorkloads: readonly Workload[] = [
       const { seconds } = await context.measured(() => context.probe<{ seconds: number }>('rename', path.join(context.path, 't'), path.join(context.path, 'u')));
       await context.expectSameTree(dir, '/u');
       return { value: (seconds * 1000 * full) / count, ...(count !== full && { scaled: true }) };
-    },
-  },
-  {
-    id: 'stat', title: 'stat of known files, kernel caches empty', unit: 'ops/s', systems: all, targets: [{ of: 'best peer', ratio: 2 }],
-    async run(context) {
-      const count = context.isPeer ? context.count(500) : context.count(5000);
-      const { tar, files } = await archive(context, count);
-      await context.shell(`tar xf ${quote(tar)} -C "$M"`);
-      await context.mounted.uploaded(count);
-      const list = path.join(context.world.data.dir, `names-${count}`);
-      writeFileSync(list, files.map((file) => file.name).join('\n'));
-      await context.probe('stat', context.path, list); // known now
-      await context.dropCaches(2);
-      const { seconds } = await context.measured(() => context.probe<{ seconds: number }>('stat', context.path, list));
-      return { value: count / seconds };
     },
   },
 ];

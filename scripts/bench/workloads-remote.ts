@@ -1,4 +1,5 @@
 /** Workloads that need S3: cold files, listings, uploads. The plain client says what the server and the network allow. */
+import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { quote, sh } from '../../test/support/child.js';
 import { smallFiles, type SmallFile } from './dataset.js';
@@ -40,7 +41,9 @@ export const remoteWorkloads: readonly Workload[] = [
       if (context.system === 'client') {
         const started = performance.now();
         const bytes = await context.world.s3.download(`${context.prefix}big`);
-        return { value: bytes / MB / ((performance.now() - started) / 1000) };
+        const seconds = (performance.now() - started) / 1000;
+        expect(bytes === source.sizeBytes, 'bytes read');
+        return { value: bytes / MB / seconds };
       }
       const file = path.join(context.path, 'big');
       const { seconds, bytes } = await context.measured(() => context.probe<{ seconds: number; bytes: number }>('read', file));
@@ -67,6 +70,21 @@ export const remoteWorkloads: readonly Workload[] = [
         times.push(performance.now() - started);
       }
       return { value: median(times) };
+    },
+  },
+  {
+    id: 'stat', title: 'stat of 5,000 known files, kernel caches empty', unit: 'ops/s', systems: mounts, targets: [{ of: 'best peer', ratio: 2 }],
+    cold: (world, prefix) => coldTrees(world, prefix, 5000, 1, 64),
+    async run(context) {
+      const files = smallFiles(context.count(5000), 1, 64);
+      const list = path.join(context.world.data.dir, `names-${files.length}`);
+      writeFileSync(list, files.map((file) => file.name).join('\n'));
+      const below = path.join(context.path, 'all');
+      await context.shell('ls -lR "$M/all" > /dev/null');
+      await context.probe('stat', below, list); // known now
+      await context.dropCaches(2);
+      const { seconds } = await context.measured(() => context.probe<{ seconds: number }>('stat', below, list));
+      return { value: files.length / seconds };
     },
   },
   {
