@@ -104,6 +104,7 @@ export async function compose(config: MountConfig, generation: number, kernel: K
     config: { ...defaultWritebackConfig, uploadDelayMs: config.uploadDelayMs, uploadsMax: config.uploadsMax, scratchDir },
     hooks: {
       isBusy: (ino) => late.fs?.isBusy(ino) ?? false,
+      isForegroundBusy: () => late.fs?.foreground.isBusy ?? false,
       nameChanged: (parent, name) => kernel.nameChanged(parent, name),
       contentChanged: (ino) => kernel.contentChanged(ino),
       kernelWrites: {

@@ -9,6 +9,7 @@ import { Directories } from './directories.js';
 import { Durability } from './durability.js';
 import { FileContents } from './file-content.js';
 import { FileData } from './file-data.js';
+import { Foreground } from './foreground.js';
 import { HiddenKeys } from './hidden-keys.js';
 import { Inodes } from './inodes.js';
 import { ListingMerge } from './listing-merge.js';
@@ -37,6 +38,7 @@ const shownFiles = 2 ** 32;
 export class HearthFs implements FileSystem {
   readonly files: OpenFiles;
   readonly hidden = new HiddenKeys();
+  readonly foreground: Foreground;
   readonly durability: Durability;
   readonly remote: RemoteNames;
   readonly contents: FileContents;
@@ -55,6 +57,7 @@ export class HearthFs implements FileSystem {
   /** @param generation how many daemons served this connection before: 0 for a new mount. */
   constructor(private readonly deps: FsDeps, generation: number) {
     this.files = new OpenFiles(generation);
+    this.foreground = new Foreground(deps.clock);
     this.replay = new Replay(deps.db);
     this.contents = new FileContents(deps);
     this.passthrough = new Passthrough(deps, this.contents, this.files);
@@ -161,6 +164,7 @@ export class HearthFs implements FileSystem {
   }
 
   delivered(ctx: RequestContext): void {
+    this.foreground.note();
     this.replay.replied(ctx);
   }
 

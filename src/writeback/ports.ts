@@ -43,6 +43,8 @@ export interface ByteReader {
 export interface WritebackHooks {
   /** Someone has it open for writing. */
   isBusy(ino: number): boolean;
+  /** Programs make many changes right now: uploads can wait a little. */
+  isForegroundBusy?(): boolean;
   /** The name means something else now: the kernel must look it up again. */
   nameChanged(parentIno: number, name: string): void;
   /** The content under an inode number is another one. */

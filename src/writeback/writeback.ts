@@ -1,6 +1,7 @@
 import { sharedAbort } from '../base/shared-abort.js';
 import { backoffMs } from '../base/backoff.js';
 import { tombstoneMs } from '../journal/attempts.js';
+import type { JournalRow } from '../journal/journal.js';
 import { rootIno } from '../meta/inode.js';
 import type { Key } from '../s3/object-store.js';
 import { StoreError } from '../s3/store-error.js';
@@ -29,6 +30,9 @@ const waitersMax = 10_000;
 const timerMsMax = 60_000;
 const drainHastenMs = 3000;
 const drainCountMs = 100;
+/** While programs make many changes only so many visits run, unless something has waited so long already. */
+const courtesyUploads = 1;
+const courtesyMsMax = 15_000;
 /** Answers missing in a row before requests are rationed. */
 const offlineAfter = 3;
 
@@ -234,8 +238,10 @@ export class Writeback {
     const slots = (this.unansweredCount >= offlineAfter ? 1 : config.uploadsMax) - this.inFlight.size;
     if (slots <= 0) return;
     let started = 0;
-    for (const { key } of journal.due(now, slots + this.inFlight.size)) {
-      if (started === slots || this.inFlight.has(key)) continue;
+    const rows = journal.due(now, slots + this.inFlight.size);
+    const limit = this.isCourteous(rows[0], now) ? Math.min(slots, courtesyUploads - this.inFlight.size) : slots;
+    for (const { key } of rows) {
+      if (started >= limit || this.inFlight.has(key)) continue;
       started++;
       let isProgress = false;
       const visit = this.reconciler.visit(key, () => this.drainers > 0 || this.urgent.has(key), this.stopping.signal).then((progress) => void (isProgress = progress));
@@ -245,6 +251,12 @@ export class Writeback {
       }));
     }
     if (started > 0) log.trace('visiting', { room: 'writeback', started, inFlight: this.inFlight.size });
+  }
+
+  /** An untar and its own uploads would share one thread: the program comes first, for a while. Visits that end look again, so one always runs. */
+  private isCourteous(oldest: JournalRow | undefined, now: number): boolean {
+    if (oldest === undefined || this.drainers > 0 || this.urgent.size > 0 || oldest.dueMs < now - courtesyMsMax) return false;
+    return this.deps.hooks.isForegroundBusy?.() ?? false;
   }
 
   /** A bug in a visit must not look like a busy one: durable state is involved, so the process stops. */
