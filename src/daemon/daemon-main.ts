@@ -67,7 +67,7 @@ async function serve(link: SupervisorLink, life: Lifetime, log: Log): Promise<vo
   const over = new Promise<void>((resolve) => (ended = resolve));
   const session = FuseSession.start({
     device: link.device, fs: parts.fs, log, metrics, resend: generation > 0,
-    init: { posixAcl: true, ...(config.passthrough === 'auto' && process.getuid?.() === 0 && { passthrough: true, maxStackDepth: isOverlay(config.cacheDir) ? 2 : 1 }) },
+    init: { posixAcl: true, noFlush: config.writeMode === 'back', ...(config.passthrough === 'auto' && process.getuid?.() === 0 && { passthrough: true, maxStackDepth: isOverlay(config.cacheDir) ? 2 : 1 }) },
     ...(stored !== undefined && { resume: JSON.parse(stored) as NegotiatedInit }),
     onInit: (negotiated) => {
       parts.db.setFact(sessionFact, JSON.stringify(negotiated));

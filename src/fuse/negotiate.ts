@@ -13,6 +13,8 @@ export interface InitOptions {
    * answering would only cost every caller that asks for one (Rust, Node, stat(1)) a round trip after each LOOKUP.
    */
   readonly statx?: boolean;
+  /** close(2) has nothing to wait for: ENOSYS once, and the kernel never asks again. */
+  readonly noFlush?: boolean;
 }
 
 /** The outcome. Plain JSON: INIT happens once per connection, so the next daemon must be told (K12). */

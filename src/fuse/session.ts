@@ -182,7 +182,9 @@ export class FuseSession {
         call.openFlags = request.flags;
         return this.settle(call, fs.open(call, ino, request.flags, request.killSuidGid), this.answerOpen);
       case 'RELEASE': return this.settle(call, fs.release(call, ino, request.fh, request.flags), this.answerEmpty);
-      case 'FLUSH': return this.settle(call, fs.flush(call, ino, request.fh), this.answerEmpty);
+      case 'FLUSH':
+        if (this.options.init.noFlush === true) return this.sendError(call, Errno.ENOSYS);
+        return this.settle(call, fs.flush(call, ino, request.fh), this.answerEmpty);
       case 'FSYNC': return this.settle(call, fs.fsync(call, ino, request.fh, request.dataOnly), this.answerEmpty);
       case 'FORGET': return fs.forget(ino, request.count);
       case 'BATCH_FORGET':
