@@ -36,11 +36,11 @@ export const realDisk: Disk = {
   fallocate: (_label, fd, mode, offset, length) => libcFallocate(fd, mode, offset, length),
   fdatasync: (_label, fd) => new Promise((resolve, reject) => fs.fdatasync(fd, (error) => (error ? reject(error) : resolve()))),
   async syncDirectory(_label, path) {
-    const handle = await fs.promises.open(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+    const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY); // one trip to the pool instead of three
     try {
-      await handle.sync();
+      await new Promise<void>((resolve, reject) => fs.fsync(fd, (error) => (error ? reject(error) : resolve())));
     } finally {
-      await handle.close();
+      fs.closeSync(fd);
     }
   },
   syncFileSystem: (_label, fd) => syncfs(fd),

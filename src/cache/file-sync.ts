@@ -79,12 +79,13 @@ export class FileSync {
       const snapshot = file.presenceSnapshot();
       const { fd, unpin } = this.fds.pin(file);
       try {
-        await this.disk.fdatasync('content.sync', fd).catch((error: unknown) => this.failed(error));
+        // At once: on a journaling file system the first of them to commit takes the others along
+        await Promise.all([
+          this.disk.fdatasync('content.sync', fd).catch((error: unknown) => this.failed(error)), this.syncNames(this.files.shardOf(file.id)), this.syncNames(rootShard),
+        ]);
       } finally {
         unpin();
       }
-      await this.syncNames(this.files.shardOf(file.id));
-      await this.syncNames(rootShard);
       this.synced(file, version, snapshot);
     });
   }
