@@ -287,6 +287,14 @@ export class ContentStore implements ContentHost {
     if (this.usedBytes() > limitBytes) this.evict({ bytes: this.usedBytes() - limitBytes }).catch(() => undefined);
   }
 
+  /** Counts the disk space of a file that may have grown without a reservation: the kernel writes it (D5). */
+  recount(file: ContentFile): void {
+    const stat = fs.statSync(file.path, { throwIfNoEntry: false });
+    if (!stat || stat.blocks * 512 === this.index.bytesOf(file.id)) return;
+    this.index.setBytes(file.id, stat.blocks * 512);
+    this.books.later(file.id);
+  }
+
   /** Evicts about `bytes`, or these `ids`, or everything: only what is clean, unheld and unpinned. Resolves when the space is free. */
   async evict(what: Eviction): Promise<{ files: number; bytes: number }> {
     if (!what.ids && this.index.evictableBytes === 0 && !this.isLoaded) await this.loading;
@@ -444,13 +452,6 @@ export class ContentStore implements ContentHost {
       this.db.onRollback(() => this.index.setFlag(id, Flag.pinned, !pinned));
     });
     if (!pinned) this.space.changed();
-  }
-
-  private recount(file: ContentFile): void {
-    const stat = fs.statSync(file.path, { throwIfNoEntry: false });
-    if (!stat || stat.blocks * 512 === this.index.bytesOf(file.id)) return;
-    this.index.setBytes(file.id, stat.blocks * 512);
-    this.books.later(file.id);
   }
 
   private async unlink(id: number): Promise<void> {

@@ -104,7 +104,8 @@ export async function compose(config: MountConfig, generation: number, kernel: K
     config: { ...defaultWritebackConfig, uploadDelayMs: config.uploadDelayMs, uploadsMax: config.uploadsMax, scratchDir },
     hooks: {
       isBusy: (ino) => late.fs?.isBusy(ino) ?? false,
-      isForegroundBusy: () => late.fs?.foreground.isBusy ?? false,
+      // Where room gets short, writers wait for uploads (D5): then these come first
+      isForegroundBusy: () => (late.fs?.foreground.isBusy ?? false) && contents.stats().dirtyBytes < config.cacheSizeBytes / 4,
       nameChanged: (parent, name) => kernel.nameChanged(parent, name),
       contentChanged: (ino) => kernel.contentChanged(ino),
       kernelWrites: {

@@ -122,6 +122,7 @@ export class Passthrough {
       if (backing.writers && !this.writersGone(inode, backing)) this.lingerOn();
       else this.remove(inode.ino, backing);
     });
+    this.deps.contents.recount(backing.file); // before the next file is opened, which may already have to be throttled (D5)
   }
 
   /** The kernel forgot the inode: nothing of it is open or mapped, whoever opened it. */
