@@ -1,3 +1,4 @@
+import { inodeXattrs } from '../meta/file-attributes.js';
 import { FileType, isDirectory, isRegular, isSymlink, type Inode } from '../meta/inode.js';
 import { DownloadQueue, type Job } from '../prefetch/download-queue.js';
 import { decodeAttributes } from '../s3/metadata-codec.js';
@@ -194,7 +195,7 @@ export class RemoteAttributes {
     if (inode.mgen === 1) inode.ctime = attributes.ctime ?? inode.mtime; // else something was changed here, later
     inode.atime = attributes.atime ?? inode.mtime;
     if (attributes.rdev !== undefined) inode.rdev = attributes.rdev;
-    inode.xattrs = attributes.xattrs && attributes.xattrs.size > 0 ? Object.fromEntries([...attributes.xattrs].map(([name, value]) => [name, value.toString('base64')])) : null;
+    inode.xattrs = inodeXattrs(attributes.xattrs);
     inode.foreign = attributes.foreign;
     if (isSymlink(inode)) inode.target = target;
     if (!isRegular(inode) && !isSymlink(inode) && !isDirectory(inode)) inode.sizeBytes = 0;

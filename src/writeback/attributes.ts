@@ -1,3 +1,4 @@
+import { fileAttributes, inodeXattrs } from '../meta/file-attributes.js';
 import { FileType, fileType, isRegular, isSymlink, type Inode } from '../meta/inode.js';
 import type { Time } from '../base/clock.js';
 import { contentTypeOf } from '../s3/content-type.js';
@@ -6,12 +7,7 @@ import type { Key, ObjectAttributes, ObjectHead } from '../s3/object-store.js';
 
 /** What goes into the object's metadata. @throws MetadataTooLarge. */
 export function attributesOf(inode: Inode, key: Key, nonce: string, link: Pick<FileAttributes, 'linkId' | 'linkGeneration'>, mtime: Time = inode.mtime): ObjectAttributes {
-  const xattrs = inode.xattrs === null ? null : new Map(Object.entries(inode.xattrs).map(([name, value]) => [name, Buffer.from(value, 'base64')] as const));
-  return encodeAttributes({
-    mode: inode.mode, uid: inode.uid, gid: inode.gid, rdev: inode.rdev, mtime, atime: inode.atime, ctime: inode.ctime, xattrs,
-    contentType: contentTypeOf(key),
-    ...link,
-  }, inode.foreign, nonce);
+  return encodeAttributes({ ...fileAttributes(inode), mtime, contentType: contentTypeOf(key), ...link }, inode.foreign, nonce);
 }
 
 /** In a transaction, before other content goes out: digests of the old bytes must not follow the new ones. True if something changed. */
@@ -50,9 +46,7 @@ export function completeAttributes(inode: Inode, head: ObjectHead, target: Buffe
     inode.mtime = found.mtime ?? inode.mtime;
     inode.ctime = found.ctime ?? inode.ctime;
   }
-  if (inode.xattrs === null && found.xattrs && found.xattrs.size > 0) {
-    inode.xattrs = Object.fromEntries([...found.xattrs].map(([name, value]) => [name, value.toString('base64')]));
-  }
+  inode.xattrs ??= inodeXattrs(found.xattrs);
   inode.foreign = found.foreign;
   inode.attrsComplete = true;
   return found;
