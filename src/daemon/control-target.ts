@@ -1,20 +1,9 @@
-import type { Clock } from '../base/clock.js';
 import type { Log } from '../base/log.js';
 import type { Metrics } from '../base/metrics.js';
 import { Semaphore } from '../base/semaphore.js';
-import type { ContentStore } from '../cache/content-store.js';
 import type { ConflictItem, ControlTarget, DoctorCheck, DoctorFacts, EvictResult, MountState, PendingItem, Progress, Stats, Status, SyncResult, UnmountResult, WarmResult } from '../control/api.js';
 import { hitRatio } from '../control/api.js';
-import type { Db } from '../db/db.js';
-import type { HearthFs } from '../fs/file-system.js';
-import type { ConflictTable } from '../journal/conflicts.js';
-import type { Journal } from '../journal/journal.js';
-import type { Tree } from '../meta/tree.js';
-import type { ObjectReader } from '../prefetch/object-reader.js';
-import type { Capabilities } from '../s3/capabilities.js';
-import type { Health } from '../s3/health.js';
-import type { Writeback } from '../writeback/writeback.js';
-import type { MountConfig } from './config.js';
+import type { Parts } from './compose.js';
 import { version } from './version.js';
 import { filesBelow, resolvePath } from './walk-tree.js';
 
@@ -22,21 +11,9 @@ const warmParallel = 16;
 const failuresShown = 100;
 const hiddenShown = 50;
 
-export interface ControlDeps {
-  readonly config: MountConfig;
-  readonly clock: Clock;
+export interface ControlDeps extends Parts {
   readonly log: Log;
   readonly metrics: Metrics;
-  readonly db: Db;
-  readonly tree: Tree;
-  readonly journal: Journal;
-  readonly conflicts: ConflictTable;
-  readonly contents: ContentStore;
-  readonly reader: ObjectReader;
-  readonly writeback: Writeback;
-  readonly fs: HearthFs;
-  readonly health: Health;
-  readonly capabilities: Capabilities;
   readonly supervisorPid: number;
   readonly startedAtMs: number;
   /** Has the supervisor unmount; answers undefined on success, else the reason. */
@@ -46,6 +23,7 @@ export interface ControlDeps {
 /** What the command line asks of a running daemon. */
 export class DaemonControl implements ControlTarget {
   private draining = false;
+  private unmounting: Promise<unknown> | undefined;
   private state: { value: MountState; since: number };
 
   constructor(private readonly deps: ControlDeps) {
@@ -186,7 +164,16 @@ export class DaemonControl implements ControlTarget {
     return Promise.resolve({ checks });
   }
 
-  async unmount(o: { drainTimeoutMs: number; lazy: boolean; onProgress(progress: Progress): void }): Promise<UnmountResult> {
+  /** Has an `unmount` command begun? Then when it has its answer: it comes after the mount is gone, and the daemon must not leave before. */
+  get unmounted(): Promise<unknown> | undefined { return this.unmounting; }
+
+  unmount(o: { drainTimeoutMs: number; lazy: boolean; onProgress(progress: Progress): void }): Promise<UnmountResult> {
+    const work = this.unmountAndDrain(o);
+    this.unmounting = work.catch(() => undefined); // told to who asked
+    return work;
+  }
+
+  private async unmountAndDrain(o: { drainTimeoutMs: number; lazy: boolean; onProgress(progress: Progress): void }): Promise<UnmountResult> {
     const { fs, journal, db, writeback, log } = this.deps;
     this.draining = true;
     const reason = await this.deps.unmount(o.lazy);

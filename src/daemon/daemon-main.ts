@@ -56,11 +56,12 @@ async function serve(link: SupervisorLink, life: Lifetime, log: Log): Promise<vo
   await link.prepared();
 
   const stored = generation > 0 ? parts.db.fact(sessionFact) || undefined : undefined;
+  const resume = stored === undefined ? undefined : (JSON.parse(stored) as NegotiatedInit);
   const usePassthrough = (negotiated: NegotiatedInit): void => {
     if (!negotiated.passthrough) return;
     parts.fs.passthrough.enable({ open: (fd) => openBacking(link.device, fd), close: (id) => closeBacking(link.device, id) });
   };
-  if (stored !== undefined) usePassthrough(JSON.parse(stored) as NegotiatedInit);
+  if (resume) usePassthrough(resume);
   if (generation === 0) parts.db.setFact(sessionFact, ''); // what an earlier mount negotiated is no news to a successor
   late.notifier = life.own(Notifier.start({ device: link.device, log, metrics }));
   let ended!: () => void;
@@ -68,7 +69,7 @@ async function serve(link: SupervisorLink, life: Lifetime, log: Log): Promise<vo
   const session = FuseSession.start({
     device: link.device, fs: parts.fs, log, metrics, resend: generation > 0,
     init: { posixAcl: true, noFlush: config.writeMode === 'back', ...(config.passthrough === 'auto' && process.getuid?.() === 0 && { passthrough: true, maxStackDepth: isOverlay(config.cacheDir) ? 2 : 1 }) },
-    ...(stored !== undefined && { resume: JSON.parse(stored) as NegotiatedInit }),
+    ...(resume && { resume }),
     onInit: (negotiated) => {
       parts.db.setFact(sessionFact, JSON.stringify(negotiated));
       usePassthrough(negotiated);
@@ -77,7 +78,6 @@ async function serve(link: SupervisorLink, life: Lifetime, log: Log): Promise<vo
   });
   life.own(session);
 
-  let draining: Promise<void> | undefined;
   const control = new DaemonControl({
     ...parts, log, metrics, supervisorPid: link.supervisorPid, startedAtMs,
     unmount: async (lazy) => {
@@ -89,13 +89,7 @@ async function serve(link: SupervisorLink, life: Lifetime, log: Log): Promise<vo
   });
   makeRuntimeDir();
   const socketPath = controlSocketPath(config.mountpoint);
-  const server = await serveControl({
-    socketPath, log,
-    target: bindTarget(control, (work) => {
-      draining = work.then(() => undefined, () => undefined);
-    }),
-  });
-  life.own(server);
+  const server = life.own(await serveControl({ socketPath, log, target: control }));
   if (config.metrics !== undefined) life.own(await serveMetrics(config.metrics, () => control.stats()));
   process.on('SIGTERM', () => void link.unmount(false));
   process.on('SIGINT', () => void link.unmount(false));
@@ -104,23 +98,12 @@ async function serve(link: SupervisorLink, life: Lifetime, log: Log): Promise<vo
 
   await over;
   log.info('the mount is gone', { room: 'daemon' });
-  if (draining) await draining;
+  if (control.unmounted) await control.unmounted;
   else await drainOrphaned(parts, log);
   await server.close();
   await life.close();
-  if (generation >= 0) removeQuietly(socketPath);
+  removeQuietly(socketPath);
   process.exit(0);
-}
-
-/** `unmount` answers its caller after the mount is gone: the daemon must not leave before. */
-function bindTarget(control: DaemonControl, unmounting: (work: Promise<unknown>) => void): DaemonControl {
-  const unmount = control.unmount.bind(control);
-  control.unmount = (options) => {
-    const work = unmount(options);
-    unmounting(work);
-    return work;
-  };
-  return control;
 }
 
 async function drainOrphaned(parts: Parts, log: Log): Promise<void> {
