@@ -46,7 +46,3 @@ export function timeFromMs(ms: number): Time {
 export function timeToMs(time: Time): number {
   return time.sec * 1000 + time.nsec / 1e6;
 }
-
-export function sameTime(a: Time, b: Time): boolean {
-  return a.sec === b.sec && a.nsec === b.nsec;
-}

@@ -21,7 +21,6 @@ const c = {
   fcntl: library.func('int fcntl(int, int, int)'),
   flock: library.func('int flock(int, int)'),
   syncfs: library.func('int syncfs(int)'),
-  copyFileRange: library.func('int64_t copy_file_range(int, _Inout_ int64_t *, int, _Inout_ int64_t *, size_t, unsigned int)'),
   read: library.func('int64_t read(int, void *, size_t)'),
   write: library.func('int64_t write(int, const void *, size_t)'),
   ioctl: library.func('int ioctl(int, unsigned long, void *)'),
@@ -40,10 +39,6 @@ export const UmountFlag = { FORCE: 1, DETACH: 2, NOFOLLOW: 8 } as const;
 
 export function mount(source: string, target: string, type: string, flags: number, data: string): void {
   check('mount', c.mount(source, target, type, flags, data) as number, ` ${target}`);
-}
-
-export function umount2(target: string, flags: number): void {
-  check('umount2', c.umount2(target, flags) as number, ` ${target}`);
 }
 
 /** umount2 in a thread of the pool: it may have to wait for the mount's own daemon to write back mapped pages. */
@@ -77,11 +72,6 @@ export function tryLockExclusive(fd: number): boolean {
   const errno = koffi.errno();
   if (errno === 11) return false;
   throw new SystemError('flock', errno as Errno);
-}
-
-/** Copies inside the kernel (reflink where the file system can); answers the bytes copied, which may be fewer than asked. */
-export function copyFileRange(from: number, fromOffset: number, to: number, toOffset: number, length: number): number {
-  return check('copy_file_range', Number(c.copyFileRange(from, [fromOffset], to, [toOffset], length, 0)));
 }
 
 /**

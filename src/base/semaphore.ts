@@ -2,15 +2,7 @@
 export class Semaphore {
   private inUse = 0;
   private readonly waiters: (() => void)[] = [];
-  constructor(private limit: number) {}
-
-  get active(): number { return this.inUse; }
-  get waiting(): number { return this.waiters.length; }
-
-  setLimit(limit: number): void {
-    this.limit = Math.max(1, limit);
-    while (this.inUse < this.limit && this.waiters.length > 0) this.waiters.shift()!();
-  }
+  constructor(private readonly limit: number) {}
 
   async acquire(): Promise<() => void> {
     if (this.inUse >= this.limit) await new Promise<void>((resolve) => this.waiters.push(resolve));

@@ -20,7 +20,7 @@ import { RangeSet, type Range } from '../base/range-set.js';
 import type { FdCache } from './fd-cache.js';
 import { isQuiescent } from './lease.js';
 
-export type ReadonlyRangeSet = Pick<RangeSet, 'isEmpty' | 'count' | 'sizeBytes' | 'covers' | 'intersects' | 'intersection' | 'clone' | 'encode' | typeof Symbol.iterator>;
+export type ReadonlyRangeSet = Pick<RangeSet, 'isEmpty' | 'sizeBytes' | 'covers' | 'intersects' | 'intersection' | 'clone' | 'encode' | typeof Symbol.iterator>;
 
 /** Linux fallocate(2) modes and lseek(2) whences. */
 const Mode = { KEEP_SIZE: 1, PUNCH_HOLE: 2, COLLAPSE_RANGE: 8, ZERO_RANGE: 16, INSERT_RANGE: 32 } as const;
@@ -203,11 +203,6 @@ export class ContentFile {
     const fd = this.host.fds.peek(this); // opening one for this costs more than the path
     const stat = fd === undefined ? fs.statSync(this.path, { throwIfNoEntry: false }) : fs.fstatSync(fd);
     return (stat?.blocks ?? 0) * 512;
-  }
-
-  /** Gives back a descriptor open for writing, so that a lease can prove there is no writer (S2). */
-  closeWriter(): void {
-    this.host.fds.closeWriter(this);
   }
 
   /** What a sync that starts now will make storable. */

@@ -32,6 +32,6 @@ export async function shedRanges(host: ContentHost, file: ContentFile, ranges: r
     host.disk.fallocate('content.shed', host.fds.get(file, true), PUNCH_AND_KEEP_SIZE, part.start, part.end - part.start);
     bytes += part.end - part.start;
   }
-  file.closeWriter();
+  host.fds.closeWriter(file);
   return bytes;
 }

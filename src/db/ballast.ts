@@ -10,8 +10,6 @@ export class Ballast {
   private held = false;
   constructor(private readonly path: string, private readonly sizeBytes: number, private readonly disk: Disk, private readonly log: Log) {}
 
-  get isHeld(): boolean { return this.held; }
-
   /** Allocates the file unless it is there or there is less than twice its size free. Never throws: without it, work goes on. */
   take(): void {
     if (this.held || this.sizeBytes === 0) return;

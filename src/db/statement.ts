@@ -5,7 +5,7 @@ export interface TransactionOwner {
   tx<T>(fn: () => T extends PromiseLike<unknown> ? never : T): T;
 }
 
-export interface RunResult { readonly changes: number; readonly lastInsertRowid: number | bigint }
+export interface RunResult { readonly changes: number }
 
 /**
  * A prepared statement with its parameter and row types. One that writes and is run outside a transaction becomes a transaction of
@@ -30,10 +30,5 @@ export class Statement<P extends unknown[] = unknown[], R = unknown> {
   all(...params: P): R[] {
     if (this.writes && !this.owner.inTransaction) return this.owner.tx<unknown[]>(() => this.inner.all(...params)) as R[];
     return this.inner.all(...params) as R[];
-  }
-
-  /** Rows one by one. While it is not exhausted no other statement may write (better-sqlite3's rule): prefer `all` with LIMIT. */
-  iterate(...params: P): IterableIterator<R> {
-    return this.inner.iterate(...params) as IterableIterator<R>;
   }
 }

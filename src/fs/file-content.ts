@@ -1,4 +1,3 @@
-import type { RangeSet } from '../base/range-set.js';
 import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
 import type { ContentFile } from '../cache/content-file.js';
@@ -69,10 +68,6 @@ export class FileContents {
       if (!this.deps.reader.inFlight(file.id, 0, Number.MAX_SAFE_INTEGER)) return act(now, file);
       await this.deps.reader.cancel(file.id);
     }
-  }
-
-  missing(file: ContentFile): RangeSet {
-    return file.missing as RangeSet;
   }
 
   /**

@@ -9,7 +9,6 @@ import { toFsError } from './errno-map.js';
 import type { FileContents } from './file-content.js';
 import type { Inodes } from './inodes.js';
 import type { OpenFiles } from './open-files.js';
-import type { OpenReplies } from './open-replies.js';
 import { waitFor } from './wait-for.js';
 import type { Passthrough } from './passthrough.js';
 import type { Replay } from './replay.js';
@@ -22,7 +21,7 @@ const relatimeMs = 86_400_000;
 export class FileData {
   constructor(
     private readonly deps: FsDeps, private readonly inodes: Inodes, private readonly contents: FileContents, private readonly files: OpenFiles,
-    private readonly opens: OpenReplies, private readonly replay: Replay, private readonly passthrough: Passthrough,
+    private readonly replay: Replay, private readonly passthrough: Passthrough,
   ) {}
 
   read(ctx: RequestContext, ino: number, fh: number, offset: number, into: Buffer): MaybePromise<number> {
@@ -37,7 +36,7 @@ export class FileData {
     const hint = open?.stream.onRead(offset, end - offset);
     const source = this.contents.source(inode, file);
     if (hint) for (const range of hint.prefetch) this.deps.reader.prefetch(source, range.start, Math.min(range.end, inode.sizeBytes));
-    if (!this.contents.missing(file).intersects(offset, end)) {
+    if (!file.missing.intersects(offset, end)) {
       this.deps.metrics.add('cache.hit_bytes', end - offset);
       return file.read(into.subarray(0, end - offset), offset);
     }
@@ -193,10 +192,5 @@ export class FileData {
     if (!isRegular(inode)) throw new FsError(isDirectory(inode) ? Errno.EISDIR : Errno.EINVAL);
     this.passthrough.refresh(inode); // K8: its size here may be from before the kernel wrote
     return inode;
-  }
-
-  /** After something replaced the content of an open inode. */
-  rehold(inode: Inode): void {
-    if (this.files.openCount(inode.ino) > 0) this.opens.hold(inode);
   }
 }

@@ -1,7 +1,7 @@
 import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
 import type { DirentSink, FileSystem, MaybePromise, OpenReply, RequestContext, SetAttr, StatFs } from '../fuse/ops.js';
-import { isDirectory, isSymlink } from '../meta/inode.js';
+import { isSymlink } from '../meta/inode.js';
 import { ActiveListings } from './active-listings.js';
 import { Attributes } from './attributes.js';
 import type { FsDeps } from './deps.js';
@@ -52,7 +52,6 @@ export class HearthFs implements FileSystem {
   private readonly directories: Directories;
   private readonly xattrs: Xattrs;
   private readonly replay: Replay;
-  private readonly onDestroyed: (() => void)[] = [];
 
   /** @param generation how many daemons served this connection before: 0 for a new mount. */
   constructor(private readonly deps: FsDeps, generation: number) {
@@ -72,7 +71,7 @@ export class HearthFs implements FileSystem {
     this.opens = new OpenReplies(deps, this.inodes, this.contents, this.files, this.remote, this.replay, this.durability, () => this.attributes, this.passthrough, ahead);
     this.names = new Names(deps, this.inodes, this.contents, this.attributes, this.remote, this.replay, this.opens, ahead);
     this.renames = new Rename(deps, this.inodes, this.contents, this.names, this.remote, this.replay);
-    this.data = new FileData(deps, this.inodes, this.contents, this.files, this.opens, this.replay, this.passthrough);
+    this.data = new FileData(deps, this.inodes, this.contents, this.files, this.replay, this.passthrough);
     this.directories = new Directories(deps, generation, this.inodes, this.attributes, this.remote, remoteAttributes, ahead);
     this.xattrs = new Xattrs(deps, this.inodes, this.contents, this.remote, this.replay);
   }
@@ -88,10 +87,6 @@ export class HearthFs implements FileSystem {
   /** The connection of an earlier daemon goes on: its handles are open. */
   sameConnection(): void {
     this.passthrough.recover(true);
-  }
-
-  onDestroy(listener: () => void): void {
-    this.onDestroyed.push(listener);
   }
 
   lookup(ctx: RequestContext, parent: number, name: string) { return this.names.lookup(ctx, parent, name); }
@@ -176,17 +171,11 @@ export class HearthFs implements FileSystem {
     if (undo.lookupIno !== undefined) this.forget(undo.lookupIno);
   }
 
-  destroyed(): void {
-    for (const listener of this.onDestroyed) listener();
-  }
+  /** The daemon ends with the session, and what has to be said then it says itself. */
+  destroyed(): void {}
 
   /** True while an application may still write to it: its upload waits (J11). */
   isBusy(ino: number): boolean {
     return this.files.writerCount(ino) > 0;
-  }
-
-  isDirectory(ino: number): boolean {
-    const inode = this.deps.tree.inodes.get(ino);
-    return inode !== undefined && isDirectory(inode);
   }
 }

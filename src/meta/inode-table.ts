@@ -93,11 +93,6 @@ export class InodeTable {
     return this.db.prepare<[], { ino: number }>('SELECT ino FROM inode WHERE unsealed = 1').all().map(({ ino }) => this.mustGet(ino));
   }
 
-  byContent(content: number): Inode | undefined {
-    const row = this.db.prepare<[number], { ino: number }>('SELECT ino FROM inode WHERE content = ?').get(content);
-    return row && this.get(row.ino);
-  }
-
   /** Inodes with a name whose objects say that they are one hard-linked file (J10); more than one until they are joined, or if they must not be. */
   byLink(linkId: string): Inode[] {
     return this.db.prepare<[string], { ino: number }>('SELECT ino FROM inode WHERE link_id = ? AND nlink > 0 ORDER BY ino').all(linkId).map(({ ino }) => this.mustGet(ino));
