@@ -45,7 +45,6 @@ CREATE TABLE inode (
 CREATE INDEX inode_unsealed ON inode(ino) WHERE unsealed = 1;
 CREATE INDEX inode_orphan ON inode(ino) WHERE nlink = 0;
 CREATE INDEX inode_link ON inode(link_id) WHERE link_id IS NOT NULL;
-CREATE INDEX inode_content ON inode(content) WHERE content IS NOT NULL;
 
 -- meta: names. id is the readdir cookie: ascending, never reused (K12).
 CREATE TABLE dentry (
