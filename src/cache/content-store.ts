@@ -12,7 +12,6 @@
  */
 import { sharedAbort } from '../base/shared-abort.js';
 import fs from 'node:fs';
-import { LRUCache } from 'lru-cache';
 import { assert } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
 import { realDisk, type Disk } from '../base/disk.js';
@@ -32,14 +31,12 @@ import { EvictionIndex, Flag } from './eviction-index.js';
 import { Evictor, type Eviction } from './evictor.js';
 import { FdCache } from './fd-cache.js';
 import { FileSync } from './file-sync.js';
+import { Handles } from './handles.js';
 import { Integrity } from './integrity.js';
 import { Leaving } from './leaving.js';
 import { loadIndex, scanFiles, type RecoveryReport } from './recovery.js';
 import { shedRanges } from './shed.js';
 import { Space, type MaybePromise } from './space.js';
-
-/** Handles kept alive beyond their users, so that their presence need not be decoded again. */
-const handlesMax = 4096;
 
 export class ContentStore implements ContentHost {
   // dependencies
@@ -63,11 +60,7 @@ export class ContentStore implements ContentHost {
   /** Ids below it are from earlier runs. */
   private readonly firstId: number;
   // state
-  private readonly handles = new Map<number, WeakRef<ContentFile>>();
-  private readonly recent = new LRUCache<number, ContentFile>({ max: handlesMax });
-  private readonly collected = new FinalizationRegistry<number>((id) => {
-    if (this.handles.get(id)?.deref() === undefined) this.handles.delete(id);
-  });
+  private readonly handles = new Handles();
   private readonly holds = new Map<number, number>();
   private loading: Promise<void>;
   private isLoaded = false;
@@ -173,7 +166,7 @@ export class ContentStore implements ContentHost {
       throw error;
     }
     this.db.onRollback(undo);
-    this.remember(file);
+    this.handles.add(file);
     this.syncs.created(file);
     return file;
   }
@@ -183,7 +176,7 @@ export class ContentStore implements ContentHost {
    * @throws ContentLostError if it holds data S3 lacks and is not there.
    */
   find(id: number): ContentFile | undefined {
-    const known = this.recent.get(id) ?? this.handles.get(id)?.deref();
+    const known = this.handles.get(id);
     if (known) return known.removed ? undefined : known;
     const row = this.rows.get(id);
     if (!row) return undefined;
@@ -192,7 +185,7 @@ export class ContentStore implements ContentHost {
     if (!stat) return this.gone(id, path, row.dirty === 1);
     if (!this.index.has(id)) this.addRow(row);
     const file = new ContentFile(this, id, path, decodeMissing(id, row.missing), stat.size);
-    this.remember(file);
+    this.handles.add(file);
     return file;
   }
 
@@ -200,7 +193,7 @@ export class ContentStore implements ContentHost {
   remove(id: number): void {
     this.db.tx(() => {
       this.rows.remove(id);
-      const file = this.recent.get(id) ?? this.handles.get(id)?.deref();
+      const file = this.handles.get(id);
       if (file) file.removed = true;
       this.db.onRollback(() => {
         if (file) file.removed = false;
@@ -209,7 +202,7 @@ export class ContentStore implements ContentHost {
         this.leaving.add(id, this.index.bytesOf(id));
         this.index.remove(id);
         this.forget(id);
-        if (file) this.handles.set(id, new WeakRef(file)); // whoever has it open finds it removed, not new
+        if (file) this.handles.left(file);
       });
       this.db.afterDurable(() => void this.leaving.finish(id));
     });
@@ -411,15 +404,8 @@ export class ContentStore implements ContentHost {
     return this.isLoaded ? indexed : Math.max(indexed, this.books.bookedBytes);
   }
 
-  private remember(file: ContentFile): void {
-    this.handles.set(file.id, new WeakRef(file));
-    this.collected.register(file, file.id);
-    this.recent.set(file.id, file);
-  }
-
   private forget(id: number): void {
-    this.handles.delete(id);
-    this.recent.delete(id);
+    this.handles.forget(id);
     this.syncs.forget(id);
     this.books.forget(id);
     this.integrity.forget(id);
@@ -458,7 +444,7 @@ export class ContentStore implements ContentHost {
     try {
       await this.disk.unlink('content.unlink', this.files.path(id));
     } finally {
-      const file = this.handles.get(id)?.deref();
+      const file = this.handles.peek(id);
       if (file && !this.holds.has(id)) this.fds.drop(file);
     }
   }
@@ -466,7 +452,7 @@ export class ContentStore implements ContentHost {
   private async upkeep(): Promise<void> {
     if (this.leaving.size > 0) await this.db.durable();
     for (const id of this.holds.keys()) {
-      const file = this.handles.get(id)?.deref(); // D5: the kernel may be writing it
+      const file = this.handles.peek(id); // D5: the kernel may be writing it
       if (file && !file.removed) this.recount(file);
     }
     this.space.relieveIfFull();

@@ -1,16 +1,11 @@
 import { afterEach, expect, test } from 'vitest';
 import type { Key } from '../s3/object-store.js';
-import { TestMount } from './fixture.js';
+import type { TestMount } from './fixture.js';
+import { TestMounts } from './test-mounts.js';
 
-const open: TestMount[] = [];
-async function mounted(options: Parameters<typeof TestMount.open>[0] = {}): Promise<TestMount> {
-  const mount = await TestMount.open(options);
-  open.push(mount);
-  return mount;
-}
-afterEach(async () => {
-  for (const mount of open.splice(0)) await mount.close();
-});
+const mounts = new TestMounts();
+const mounted = mounts.open;
+afterEach(() => mounts.closeAll());
 const contents = (mount: TestMount): Record<Key, string> => Object.fromEntries([...mount.memory.snapshot()].map(([key, { bytes }]) => [key, bytes.toString()]));
 const strangerPuts = (mount: TestMount, key: Key, body: string): Promise<unknown> => mount.memory.put(key, { kind: 'bytes', bytes: Buffer.from(body) }, { metadata: {} }, 'any');
 /** 2023-11-14T22:13:20Z is where the test clock starts. */

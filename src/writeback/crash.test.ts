@@ -1,16 +1,11 @@
 import { afterEach, expect, test } from 'vitest';
 import type { Key } from '../s3/object-store.js';
 import { StoreError } from '../s3/store-error.js';
-import { TestMount, type Mutation } from './fixture.js';
+import type { Mutation, TestMount } from './fixture.js';
+import { TestMounts } from './test-mounts.js';
 
-const open: TestMount[] = [];
-function keep(mount: TestMount): TestMount {
-  open.push(mount);
-  return mount;
-}
-afterEach(async () => {
-  for (const mount of open.splice(0)) await mount.close();
-});
+const mounts = new TestMounts();
+afterEach(() => mounts.closeAll());
 const contents = (mount: TestMount): Record<Key, string> => Object.fromEntries([...mount.memory.snapshot()].map(([key, { bytes }]) => [key, short(bytes.toString())]));
 /** Runs of B, counted: readable when it differs. */
 function short(text: string): string {
@@ -44,14 +39,14 @@ test.each(['before', 'after'] as const)('J2, J5: kill -9 %s any request reaches 
       state = first.die();
       if (phase === 'before') throw new StoreError('unavailable', 'it never left');
     };
-    const first: TestMount = keep(await TestMount.open({ tap: { [phase]: hit } }));
+    const first: TestMount = await mounts.open({ tap: { [phase]: hit } });
     await script(first);
     if (state === undefined) {
       expect(at).toBeGreaterThan(12);
       return;
     }
     await first.close();
-    const next = keep(await first.reopen(state));
+    const next = mounts.keep(await first.reopen(state));
     await next.settle();
     if (next.exists('d/a')) { // it died in its first half
       change(next);
@@ -67,18 +62,18 @@ test.each(['before', 'after'] as const)('J2, J5: kill -9 %s any request reaches 
 test('S4: an upload in parts goes on after a crash with the parts that are there', async () => {
   let parts = 0;
   let state: string | undefined;
-  const first: TestMount = keep(await TestMount.open({
+  const first: TestMount = await mounts.open({
     config: { partsInFlightMax: 1 },
     tap: { after: (op) => {
       if (op !== 'uploadPart' || ++parts !== 3) return;
       state = first.die();
     } },
-  }));
+  });
   first.create('big', 'B'.repeat(100_000)); // 7 parts
   await first.settle();
   await first.close();
   const sent: Mutation[] = [];
-  const next = keep(await first.reopen(state!, { tap: { after: (op) => void sent.push(op) } }));
+  const next = mounts.keep(await first.reopen(state!, { tap: { after: (op) => void sent.push(op) } }));
   next.writeback.start();
   await next.writeback.drain({ deadlineMs: 5000 });
   expect(sent.filter((op) => op === 'uploadPart')).toHaveLength(4); // the third was there, acknowledged or not
@@ -89,13 +84,13 @@ test('S4: an upload in parts goes on after a crash with the parts that are there
 
 test('S4: an upload in parts whose file changed meanwhile is never completed, and leaves no stray', async () => {
   let parts = 0;
-  const mount: TestMount = keep(await TestMount.open({
+  const mount: TestMount = await mounts.open({
     config: { partsInFlightMax: 1 },
     tap: { after: (op) => {
       if (op === 'uploadPart' && ++parts === 3) mount.write('big', 0, 'changed');
       if (op === 'completeUpload') expect(mount.memory.snapshot().get('big')!.bytes.subarray(0, 7).toString()).toBe('changed');
     } },
-  }));
+  });
   mount.create('big', 'B'.repeat(100_000));
   await mount.settle();
   expect(contents(mount)).toEqual({ big: 'changedB*99993;' });
@@ -106,7 +101,7 @@ test('S4: an upload in parts whose file changed meanwhile is never completed, an
 test('promise 3: a writer that comes into every read never gets a torn object to S3, and is uploaded all the same', async () => {
   const seen: string[] = [];
   let n = 0;
-  const mount: TestMount = keep(await TestMount.open({ tap: { after: (op, key) => void (op === 'put' && seen.push(mount.memory.snapshot().get(key)!.bytes.toString())) } }));
+  const mount: TestMount = await mounts.open({ tap: { after: (op, key) => void (op === 'put' && seen.push(mount.memory.snapshot().get(key)!.bytes.toString())) } });
   const generation = (): string => String(n++ % 10).repeat(3000);
   mount.create('log', generation());
   const sync = mount.deps.contents.sync.bind(mount.deps.contents);
@@ -124,24 +119,24 @@ test('promise 3: a writer that comes into every read never gets a torn object to
 });
 
 test('after a crash the size of a file that was being written is that of its content file', async () => {
-  const first = keep(await TestMount.open());
+  const first = await mounts.open();
   const { ino } = first.create('a', 'short');
   first.deps.db.tx(() => first.deps.tree.inodes.settle(first.inode('a')));
   first.write('a', 5, ' and then some'); // size only in memory
-  const next = keep(await first.crash());
+  const next = mounts.keep(await first.crash());
   expect(next.deps.tree.inodes.get(ino)!.sizeBytes).toBe(19);
   await next.settle();
   expect(contents(next)).toEqual({ a: 'short and then some' });
 });
 
 test('S6: after a power cut a file that was being written does not replace what S3 has by itself', async () => {
-  const first = keep(await TestMount.open());
+  const first = await mounts.open();
   first.create('a', 'uploaded');
   await first.settle();
   first.write('a', 0, 'half');
   first.create('b', 'never uploaded');
   first.db.setFact('boot_id', 'another boot');
-  const next = keep(await first.crash());
+  const next = mounts.keep(await first.crash());
   await next.settle();
   expect(contents(next)).toEqual({ a: 'uploaded', b: 'never uploaded' });
   expect(next.writeback.pending(10)).toMatchObject([{ key: 'a', parkedReason: 'recovered-unsynced' }]);
@@ -152,18 +147,18 @@ test('S6: after a power cut a file that was being written does not replace what 
 });
 
 test('J8: a walk that a crash cut short is walked again', async () => {
-  const first = keep(await TestMount.open());
+  const first = await mounts.open();
   first.mkdir('d');
   for (let i = 0; i < 5; i++) first.create(`d/f${i}`, `${i}`);
   await first.settle();
   first.rename('d', 'e');
-  const next = keep(await first.crash());
+  const next = mounts.keep(await first.crash());
   await next.settle();
   expect(Object.keys(contents(next))).toEqual(['e/', 'e/f0', 'e/f1', 'e/f2', 'e/f3', 'e/f4']);
 });
 
 test('an upload begun whose id was not written down before the crash is found and aborted', async () => {
-  const first: TestMount = keep(await TestMount.open());
+  const first: TestMount = await mounts.open();
   const original = first.deps.store.createUpload.bind(first.deps.store);
   let state: string | undefined;
   first.deps.store.createUpload = async (...args) => {
@@ -175,7 +170,7 @@ test('an upload begun whose id was not written down before the crash is found an
   await first.settle();
   await first.close();
   expect(first.memory.openUploads).toBe(1);
-  const next = keep(await first.reopen(state!));
+  const next = mounts.keep(await first.reopen(state!));
   next.writeback.start();
   await next.writeback.drain({ deadlineMs: 5000 });
   expect(contents(next)).toEqual({ big: 'B*100000;' });

@@ -48,7 +48,7 @@ export class TestMount {
   readonly deps: WritebackDeps;
   readonly writeback: Writeback;
   private readonly reader: ObjectReader;
-  private isClosed = false;
+  isClosed = false;
   private isDead = false;
 
   private constructor(

@@ -1,19 +1,11 @@
 import { afterEach, expect, test } from 'vitest';
 import type { Key } from '../s3/object-store.js';
-import { TestMount } from './fixture.js';
+import type { TestMount } from './fixture.js';
+import { TestMounts } from './test-mounts.js';
 
-const open: TestMount[] = [];
-async function mounted(options: Parameters<typeof TestMount.open>[0] = {}): Promise<TestMount> {
-  const mount = await TestMount.open(options);
-  open.push(mount);
-  return mount;
-}
-afterEach(async () => {
-  for (const mount of open.splice(0)) {
-    expect(mount.deps.attempts.list('sent')).toEqual([]);
-    await mount.close();
-  }
-});
+const mounts = new TestMounts();
+const mounted = mounts.open;
+afterEach(() => mounts.closeAll((mount) => expect(mount.deps.attempts.list('sent')).toEqual([])));
 
 const text = (mount: TestMount, key: Key): string | undefined => mount.memory.snapshot().get(key)?.bytes.toString();
 const keys = (mount: TestMount): Key[] => [...mount.memory.snapshot().keys()];
@@ -61,9 +53,7 @@ test('stop() in the middle of an upload leaves the question open, and the next s
   await isExecuted;
   const dir = mount.copyState();
   await mount.close();
-  open.splice(0);
-  const next = await mount.reopen(dir);
-  open.push(next);
+  const next = mounts.keep(await mount.reopen(dir));
   expect(next.deps.attempts.get('a')).toMatchObject({ outcome: 'ambiguous' });
   await next.settle();
   expect(next.memory.calls.get('put')).toBe(1);

@@ -1,19 +1,11 @@
 import { afterEach, expect, test } from 'vitest';
 import type { Key } from '../s3/object-store.js';
-import { TestMount, type Mutation } from './fixture.js';
+import type { Mutation, TestMount } from './fixture.js';
+import { TestMounts } from './test-mounts.js';
 
-const open: TestMount[] = [];
-async function mounted(options: Parameters<typeof TestMount.open>[0] = {}): Promise<TestMount> {
-  const mount = await TestMount.open(options);
-  open.push(mount);
-  return mount;
-}
-afterEach(async () => {
-  for (const mount of open.splice(0)) {
-    expect(mount.deps.attempts.list('sent')).toEqual([]);
-    await mount.close();
-  }
-});
+const mounts = new TestMounts();
+const mounted = mounts.open;
+afterEach(() => mounts.closeAll((mount) => expect(mount.deps.attempts.list('sent')).toEqual([])));
 
 /** Every request that S3 executed, in order. */
 function recorded(): { log: string[]; tap: { after(op: Mutation, key: Key): void } } {
