@@ -125,8 +125,12 @@ export class Passthrough {
     this.deps.contents.recount(backing.file); // before the next file is opened, which may already have to be throttled (D5)
   }
 
-  /** The kernel forgot the inode: nothing of it is open or mapped, whoever opened it. */
+  /**
+   * The kernel forgot the inode: nothing of it is open or mapped, whoever opened it. Not so if this daemon has it open: the kernel reads us FORGETs
+   * after later requests, so this one is of an inode it dropped before it looked the file up and opened it again.
+   */
   forgotten(ino: number): void {
+    if (this.files.ownCount(ino) > 0) return;
     const backing = this.backings.get(ino);
     this.files.inherited.delete(ino);
     if (!backing) return;
