@@ -3,7 +3,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { parseMountinfo } from '../fuse/mountinfo.js';
-import { controlSocketPath, findMount, prepareMountpoint } from './mountpoint.js';
+import { controlSocketPath, findMount } from './mountpoint.js';
+import { prepareMountpoint } from './prepare-mountpoint.js';
 
 let dir: string;
 beforeEach(() => { dir = fs.mkdtempSync(path.join(os.tmpdir(), 'hearthfs-mountpoint-')); });

@@ -17,7 +17,7 @@ import { UserError } from '../base/user-error.js';
 import { isRoot, mountDevice, mountWithFusermount, openDevice, setReadAhead, unmount } from '../fuse/mount.js';
 import { fsType, mountAt, readMountinfo } from '../fuse/mountinfo.js';
 import type { MountConfig } from './config.js';
-import { prepareMountpoint } from './mountpoint.js';
+import { prepareMountpoint } from './prepare-mountpoint.js';
 import { configVariable, generationVariable, type FromDaemon, type ToDaemon } from './supervisor-link.js';
 
 export type SupervisorReport =
