@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { compiledEntry } from '../base/entry-url.js';
-import { loadAwsConfig } from './aws-config.js';
+import { loadAwsConfig, sdkConfig, type ConnectionOptions } from './aws-config.js';
+import { environmentConfig } from './environment-config.js';
 
 let directory: string;
 beforeEach(() => {
@@ -68,4 +69,34 @@ test('users never see the Node version warning of the SDK', () => {
   const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '-e', script], { env, encoding: 'utf8' });
   expect(stdout).toBe('loaded\n');
   expect(stderr).toBe('');
+});
+
+const keys = { AWS_ACCESS_KEY_ID: 'k', AWS_SECRET_ACCESS_KEY: 's' };
+
+test.each<[string, Partial<ConnectionOptions>, Record<string, string>]>([
+  ['http and a port', { endpoint: 'http://127.0.0.1:9000' }, {}],
+  ['https, a path and a region', { endpoint: 'https://s3.example.com/base/', region: 'eu-west-3' }, {}],
+  ['an IPv6 address and a token', { endpoint: 'http://[::1]:9000' }, { AWS_SESSION_TOKEN: 't' }],
+  ['a port that is the default, a bucket with dots and a region of the environment', { endpoint: 'https://minio:443', bucket: 'my.photos' }, { AWS_REGION: 'here' }],
+])('what the environment says needs no SDK, and is what the SDK says: %s', async (_, options, env) => {
+  for (const [name, value] of Object.entries({ ...keys, ...env })) vi.stubEnv(name, value);
+  const all = { bucket: 'photos', pathStyle: true, ...options };
+  const [own, sdk] = [environmentConfig(all, process.env)!, await sdkConfig(all)];
+  expect(own).toMatchObject({ region: sdk.region, customEndpoint: sdk.customEndpoint });
+  for (const region of [sdk.region, 'elsewhere']) expect(await own.endpointFor(region)).toEqual(await sdk.endpointFor(region));
+  expect(await own.loadCredentials(false)).toEqual(await sdk.loadCredentials(false));
+});
+
+test('what may be in a file, or has rules of its own, is asked of the SDK', () => {
+  const plain = { bucket: 'photos', pathStyle: true, endpoint: 'http://127.0.0.1:9000' };
+  const env = { ...process.env, ...keys };
+  expect(environmentConfig(plain, env)).toBeDefined();
+  const asked: [Partial<ConnectionOptions>, Record<string, string | undefined>][] = [
+    [{ profile: 'work' }, {}], [{}, { AWS_PROFILE: 'work' }], [{ pathStyle: false }, {}], [{ endpoint: 'ftp://x' }, {}], [{ endpoint: 'minio' }, {}], [{ bucket: 'arn:aws:s3:::x' }, {}],
+    [{ region: 'aws-global' }, {}], [{}, { AWS_SECRET_ACCESS_KEY: undefined }], [{}, { AWS_CREDENTIAL_EXPIRATION: '2030-01-01T00:00:00Z' }], [{}, { AWS_USE_FIPS_ENDPOINT: 'true' }],
+  ];
+  for (const [options, change] of asked) expect(environmentConfig({ ...plain, ...options }, { ...env, ...change })).toBeUndefined();
+  writeFileSync(join(directory, 'config'), '[default]\nregion = eu-central-1\n');
+  expect(environmentConfig(plain, env)).toBeUndefined();
+  expect(environmentConfig({ ...plain, region: 'eu-west-1' }, env)).toMatchObject({ region: 'eu-west-1' });
 });

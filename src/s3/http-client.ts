@@ -7,13 +7,14 @@
  * 3. Nothing is sent twice, with one exception that the caller asks for (`idempotent`): a kept socket that the server had
  *    closed before our request reached it says nothing about the server, so the request goes out once more.
  */
-import { Agent as HttpAgent, request as httpRequest, type ClientRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
+import { Agent as HttpAgent, request as httpRequest, type ClientRequest, type IncomingHttpHeaders, type IncomingMessage, type RequestOptions } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { readFileSync } from 'node:fs';
 import { rootCertificates } from 'node:tls';
 import { errorCode } from '../base/errno.js';
 import { UserError } from '../base/user-error.js';
 import { cachingLookup } from './dns-cache.js';
+import { proxyAuthorization, proxyPort, TunnelAgent } from './proxy.js';
 import { StoreError } from './store-error.js';
 
 export interface HttpOptions {
@@ -22,6 +23,8 @@ export interface HttpOptions {
   /** PEM file of additional authorities (AWS_CA_BUNDLE). */
   readonly caBundle?: string;
   readonly monotonic: () => number;
+  /** The proxy to ask, if any (HTTPS_PROXY and friends). */
+  readonly proxyFor?: (origin: Origin) => URL | undefined;
 }
 
 /** Sends itself in pieces; may be asked to start again. `write` resolves when more may come. */
@@ -49,11 +52,17 @@ const textBytesMax = 64 << 20;
 export class HttpClient {
   private readonly http: HttpAgent;
   private readonly https: HttpsAgent;
+  /** What the environment says for each origin; null: go there directly. */
+  private readonly proxies = new WeakMap<Origin, URL | null>();
+  private readonly tunnels = new Map<string, TunnelAgent>();
+  private readonly ca: { ca?: string[] };
+  private readonly agentOptions;
 
   constructor(private readonly options: HttpOptions) {
-    const common = { keepAlive: true, maxSockets: options.connectionsMax, maxFreeSockets: options.connectionsMax, scheduling: 'lifo', timeout: idleSocketMs, lookup: cachingLookup(options.monotonic) } as const;
+    const common = this.agentOptions = { keepAlive: true, maxSockets: options.connectionsMax, maxFreeSockets: options.connectionsMax, scheduling: 'lifo', timeout: idleSocketMs, lookup: cachingLookup(options.monotonic) } as const;
     this.http = new HttpAgent(common);
-    this.https = new HttpsAgent({ ...common, ...(options.caBundle !== undefined && { ca: [...rootCertificates, readBundle(options.caBundle)] }) });
+    this.ca = options.caBundle === undefined ? {} : { ca: [...rootCertificates, readBundle(options.caBundle)] };
+    this.https = new HttpsAgent({ ...common, ...this.ca });
   }
 
   async send(request: HttpRequest): Promise<Exchange> {
@@ -72,25 +81,48 @@ export class HttpClient {
   close(): void {
     this.http.destroy();
     this.https.destroy();
+    for (const tunnel of this.tunnels.values()) tunnel.destroy();
+  }
+
+  /** Which agent takes it, and where the request line goes. */
+  private route(origin: Origin, path: string): RequestOptions {
+    const { secure, hostname, port } = origin;
+    let proxy = this.proxies.get(origin);
+    if (proxy === undefined) this.proxies.set(origin, (proxy = this.options.proxyFor?.(origin) ?? null));
+    if (!proxy) return { agent: secure ? this.https : this.http, hostname, port, path };
+    if (secure) return { agent: this.tunnel(proxy), hostname, port, path };
+    const authority = `${hostname.includes(':') ? `[${hostname}]` : hostname}:${port}`;
+    return {
+      agent: proxy.protocol === 'https:' ? this.https : this.http, protocol: proxy.protocol, hostname: proxy.hostname.replace(/^\[|\]$/g, ''), port: proxyPort(proxy), path: `http://${authority}${path}`,
+      headers: proxyAuthorization(proxy),
+    };
+  }
+
+  private tunnel(proxy: URL): TunnelAgent {
+    let tunnel = this.tunnels.get(proxy.href);
+    if (!tunnel) this.tunnels.set(proxy.href, (tunnel = new TunnelAgent(proxy, { connectMs: this.options.connectMs, lookup: this.agentOptions.lookup }, { ...this.agentOptions, ...this.ca })));
+    return tunnel;
   }
 
   private sendOnce(request: HttpRequest): Promise<Exchange> {
     const { origin, signal, body } = request;
     if (signal?.aborted) return Promise.reject(aborted());
     return new Promise((resolve, reject) => {
-      const { secure, hostname, port } = origin;
-      const headers: Record<string, string> = { ...request.headers };
+      const { secure, hostname } = origin;
+      const route = this.route(origin, request.path);
+      const headers: Record<string, string> = { ...request.headers, ...(route.headers as Record<string, string> | undefined) };
       if (body) headers['content-length'] = String(body instanceof Uint8Array ? body.byteLength : body.lengthBytes);
       else if (request.method === 'PUT' || request.method === 'POST') headers['content-length'] = '0';
-      const make = secure ? httpsRequest : httpRequest;
-      const sent = make({ agent: secure ? this.https : this.http, hostname, port, method: request.method, path: request.path, headers, ...(secure && { servername: hostname }) });
+      const encrypted = secure || route.protocol === 'https:';
+      const make = encrypted ? httpsRequest : httpRequest;
+      const sent = make({ ...route, method: request.method, headers, ...(secure && { servername: hostname }) });
       const exchange = new Exchange(sent, request);
       exchange.onFailure = (failure, stale) => reject(stale ? new StaleSocket(failure) : failure);
       sent.on('socket', (socket) => {
         if (!socket.connecting) return;
-        const timer = setTimeout(() => exchange.fail(unavailable(`Cannot connect to ${hostname}:${port} within ${this.options.connectMs} ms`, 'ETIMEDOUT')), this.options.connectMs);
+        const timer = setTimeout(() => exchange.fail(unavailable(`Cannot connect to ${route.hostname}:${route.port} within ${this.options.connectMs} ms`, 'ETIMEDOUT')), this.options.connectMs);
         const stop = (): void => clearTimeout(timer);
-        socket.once(secure ? 'secureConnect' : 'connect', stop);
+        socket.once(encrypted ? 'secureConnect' : 'connect', stop);
         socket.once('close', stop);
       });
       sent.on('response', (response) => {
@@ -123,7 +155,7 @@ export class Exchange {
   constructor(private readonly sent: ClientRequest, private readonly request: HttpRequest) {
     const where = `${request.origin.hostname}:${request.origin.port}`;
     this.bytesOut = request.body instanceof Uint8Array ? request.body.byteLength : 0;
-    this.deadline = setTimeout(() => this.fail(unavailable(`${request.method} to ${where} was not finished within ${Math.round(request.deadlineMs)} ms`, 'ETIMEDOUT')), request.deadlineMs);
+    this.deadline = setTimeout(() => this.fail(unavailable(this.isConnecting ? `Cannot connect to ${where} within ${Math.round(request.deadlineMs)} ms` : `${request.method} to ${where} was not finished within ${Math.round(request.deadlineMs)} ms`, 'ETIMEDOUT')), request.deadlineMs);
     request.signal?.addEventListener('abort', this.onAbort, { once: true });
     sent.setTimeout(request.idleMs, () => this.fail(unavailable(`${where} was silent for ${request.idleMs} ms`, 'ETIMEDOUT')));
     sent.on('error', (error) => this.fail(networkError(error, where), sent.reusedSocket && isReset(error)));
@@ -135,6 +167,8 @@ export class Exchange {
     this.headers = response.headers;
     response.on('error', (error) => this.fail(networkError(error, this.request.origin.hostname)));
   }
+
+  private get isConnecting(): boolean { return this.sent.socket?.connecting === true; }
 
   /** Ends the exchange; the socket is not used again. */
   fail(failure: StoreError, stale = false): void {

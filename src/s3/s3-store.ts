@@ -17,6 +17,7 @@ import type {
 } from './object-store.js';
 import { recordSample, type RequestSample } from './request-metrics.js';
 import { S3Context, integrityHeaders, mutation, type S3Settings } from './s3-context.js';
+import { proxyFor } from './proxy.js';
 import { S3Multipart } from './s3-multipart.js';
 import { S3Reader } from './s3-reader.js';
 import { Sender } from './sender.js';
@@ -35,13 +36,16 @@ export interface S3StoreOptions extends S3Settings {
 }
 
 const bucketTrustMs = 60_000;
+/** Two losses of the first packet, and TLS. Whoever does not answer by then is not there. */
+const connectMs = 3000;
 
 export async function openS3Store(options: S3StoreOptions): Promise<ObjectStore & EtagQuoting> {
   const clock = options.clock ?? systemClock;
   const aws = options.aws ?? (await loadAwsConfig(options));
   const caBundle = options.caBundle ?? process.env['AWS_CA_BUNDLE'];
   const http = new HttpClient({
-    connectionsMax: options.connectionsMax, connectMs: options.connectTimeoutMs ?? 5000, monotonic: () => clock.monotonic(), ...(caBundle !== undefined && caBundle !== '' && { caBundle }),
+    connectionsMax: options.connectionsMax, connectMs: options.connectTimeoutMs ?? connectMs, monotonic: () => clock.monotonic(), proxyFor: (origin) => proxyFor(origin, process.env),
+    ...(caBundle !== undefined && caBundle !== '' && { caBundle }),
   });
   const { metrics } = options;
   const observe = options.observe ?? ((sample: RequestSample): void => { if (metrics) recordSample(metrics, sample); });

@@ -1,8 +1,11 @@
 /** S3's XML answers and the one XML request we make. Keys are asked for with encoding-type=url, so no key can break the XML. */
-import { XMLParser } from 'fast-xml-parser';
+import { createRequire } from 'node:module';
 import type { ObjectSummary, Part } from './object-store.js';
 import { StoreError } from './store-error.js';
 import { decodeKey } from './uri.js';
+
+// Its CommonJS form is one file: 12 ms to load instead of 60, in every worker
+const { XMLParser } = createRequire(import.meta.url)('fast-xml-parser') as typeof import('fast-xml-parser');
 
 const lists = new Set(['ListBucketResult.Contents', 'ListBucketResult.CommonPrefixes', 'ListPartsResult.Part', 'ListMultipartUploadsResult.Upload']);
 const parser = new XMLParser({
