@@ -57,7 +57,7 @@ export async function checkStore(
   const writing = await scratch(store, call);
   checks.push(...writing);
   if (writing.some((check) => check.ok === 'fail')) return { checks, ...clock };
-  const probed = await attempt('server capabilities', () => probeCapabilities(store, signal));
+  const probed = await attempt('server capabilities', () => probeCapabilities(store, { signal }));
   checks.push('failed' in probed ? probed.failed : capabilityCheck(probed.value));
   return { checks, ...clock };
 }

@@ -9,6 +9,8 @@ import type { MountConfig } from './config.js';
 const fact = 'capabilities';
 /** Servers are upgraded: what one can do is asked again after a week. */
 const validMs = 7 * 86_400_000;
+/** The first answer of all: somebody waits at a terminal, and a server that is there answers sooner, be it after a retry. */
+const firstAnswerMs = 5_000;
 
 /**
  * What the server does with conditions (O2): from the database, or found out now. A server that cannot be reached is no reason not to mount a cache that
@@ -23,11 +25,11 @@ export async function serverCapabilities(store: ObjectStore, db: Db, config: Mou
   try {
     if (isValid || config.readOnly) {
       // credentials that no longer work are said at the terminal, not by an EIO later
-      await store.checkBucket();
+      await store.checkBucket({ deadlineMs: firstAnswerMs });
       await store.list({ prefix: '', maxKeys: 1 });
       if (isValid) return known.capabilities;
     }
-    const capabilities = config.readOnly ? { ...fullCapabilities, readOnly: true } : await probeCapabilities(store);
+    const capabilities = config.readOnly ? { ...fullCapabilities, readOnly: true } : await probeCapabilities(store, { firstAnswerMs });
     db.setFact(fact, JSON.stringify({ atMs: nowMs, capabilities }));
     return capabilities;
   } catch (error) {

@@ -28,14 +28,15 @@ export const supervisorConfigVariable = 'HEARTHFS_SUPERVISOR_CONFIG';
 /** The module a daemon runs; default `daemon-main.js`. For tests. */
 export const daemonEntryVariable = 'HEARTHFS_DAEMON_ENTRY';
 
-/** A daemon that lived this long was healthy: the next death is a first one again. */
-const healthyMs = 10_000;
+/** A daemon that served this long was healthy: the next death is a first one again. Loading takes a quarter of it, so who dies as often as this cannot keep a processor busy. */
+const healthyMs = 2_000;
 const quickDeathsMax = 10;
-const restartDelayMaxMs = 5_000;
+/** Callers wait meanwhile, and what made the daemon die may pass (a full disk). */
+const restartDelayMaxMs = 2_000;
 /** As large as a request can be: sequential reads then come in few, large requests. Passthrough files have the cache disk's own readahead. */
 const readAheadKib = 1024;
 
-/** Nothing for a first death, then doubling from 100 ms to 5 s. */
+/** Nothing for a first death, then doubling from 100 ms to 2 s. */
 export function restartDelayMs(quickDeaths: number): number {
   return quickDeaths <= 1 ? 0 : Math.min(restartDelayMaxMs, 50 * 2 ** (quickDeaths - 1));
 }
@@ -52,7 +53,8 @@ class Supervisor {
   private superblock: string | undefined;
   private child: ChildProcess | undefined;
   private generation = 0;
-  private spawnedAt = 0;
+  /** When the present daemon began to serve. */
+  private servingSince: number | undefined;
   private quickDeaths = 0;
   private hasServed = false;
   private failure: SupervisorReport & { type: 'failed' } | undefined;
@@ -120,7 +122,7 @@ class Supervisor {
       env: { ...process.env, [configVariable]: JSON.stringify(this.config), [generationVariable]: String(this.generation) },
     });
     this.child = child;
-    this.spawnedAt = performance.now();
+    this.servingSince = undefined;
     this.generation++;
     child.on('message', (message: FromDaemon) => this.onMessage(child, message));
     child.on('error', (error) => this.log.error('cannot start a daemon', { error }));
@@ -145,6 +147,7 @@ class Supervisor {
       case 'serving':
         if (!this.hasServed) this.report({ type: 'serving', supervisorPid: process.pid, daemonPid: child.pid! });
         this.hasServed = true;
+        if (child === this.child) this.servingSince = performance.now();
         return this.log.info('serving', { pid: child.pid, generation: this.generation - 1 });
       case 'failed':
         this.failure = message;
@@ -182,7 +185,8 @@ class Supervisor {
       this.log.info('unmounted', { cause: signal ?? `exit ${code}` });
       return this.finish(code === 0 ? 0 : 1);
     }
-    this.quickDeaths = performance.now() - this.spawnedAt < healthyMs ? this.quickDeaths + 1 : 1;
+    const wasHealthy = this.servingSince !== undefined && performance.now() - this.servingSince >= healthyMs;
+    this.quickDeaths = wasHealthy ? 1 : this.quickDeaths + 1;
     const delayMs = restartDelayMs(this.quickDeaths);
     this.log.error('the daemon died; starting the next', { pid: child.pid, cause: signal ?? `exit ${code}`, detail: this.failure?.message, delayMs });
     if (this.quickDeaths === quickDeathsMax) this.log.error('the daemon dies again and again: callers wait; unmount with `hearthfs unmount --lazy`, or look at the log above');

@@ -40,11 +40,12 @@ const wrongEtag = '00000000000000000000000000000000';
 
 /**
  * Costs about 15 small requests. Leaves nothing behind, also on failure.
+ * @param limits `firstAnswerMs`: the server must answer the first request by then; default: the store's own deadline.
  * @throws StoreError if the bucket cannot be used at all. Lack of write permission is not an error: `readOnly`.
  */
-export async function probeCapabilities(store: ObjectStore & Partial<EtagQuoting>, signal?: AbortSignal): Promise<Capabilities> {
-  const options = signal ? { signal } : {};
-  const bucket = await store.checkBucket(options);
+export async function probeCapabilities(store: ObjectStore & Partial<EtagQuoting>, limits: { signal?: AbortSignal | undefined; firstAnswerMs?: number } = {}): Promise<Capabilities> {
+  const options = limits.signal ? { signal: limits.signal } : {};
+  const bucket = await store.checkBucket({ ...options, ...(limits.firstAnswerMs !== undefined && { deadlineMs: limits.firstAnswerMs }) });
   const versioning = bucket.versioning === undefined ? {} : { versioning: bucket.versioning };
   const key = `.hearthfs-probe-${randomBytes(8).toString('hex')}`;
   const copyKey = `${key}-copy`;
