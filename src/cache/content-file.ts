@@ -30,6 +30,9 @@ const SEEK_HOLE = 4;
 /** stat(2) of a content file, times in nanoseconds. */
 export type ContentStat = fs.BigIntStats;
 
+/** What a sync that is about to start will cover. */
+export interface PresenceSnapshot { readonly missing: RangeSet; readonly epoch: number; readonly recordedEarly: number }
+
 /** What a content file needs of its store. */
 export interface ContentHost {
   readonly db: Db;
@@ -43,6 +46,8 @@ export interface ContentHost {
   /** Presence was gained that is not stored yet. */
   landed(file: ContentFile): void;
   syncFile(file: ContentFile): Promise<void>;
+  /** Nobody knows what of it reached the disk: it comes from a run that ended without order. */
+  isInherited(id: number): boolean;
 }
 
 export class ContentFile {
@@ -69,6 +74,9 @@ export class ContentFile {
   }
 
   private stored: RangeSet;
+  /** Counts presence put on record before a sync covered its data, and how much of that count syncs have covered since. */
+  private recordedEarly = 0;
+  private recordedCovered = 0;
 
   get sizeBytes(): number {
     return (this.knownSize = fs.fstatSync(this.host.fds.get(this, false)).size);
@@ -78,6 +86,13 @@ export class ContentFile {
   get isComplete(): boolean { return this.missingSet.isEmpty; }
   /** Presence in memory is ahead of the database. */
   get hasUnstoredPresence(): boolean { return this.stored.sizeBytes !== this.missingSet.sizeBytes; }
+  /**
+   * Every byte is here, on record as present, and what was fetched is on stable storage: neither a crash nor (once that record is durable) a power cut
+   * brings back a need for what S3 holds (J4).
+   */
+  get isKept(): boolean {
+    return this.isComplete && !this.hasUnstoredPresence && this.recordedCovered === this.recordedEarly && !this.host.isInherited(this.id);
+  }
 
   /** Fills `into` from `offset`; short only at the end of the file. */
   read(into: Uint8Array, offset: number): number {
@@ -206,12 +221,13 @@ export class ContentFile {
   }
 
   /** What a sync that starts now will make storable. */
-  presenceSnapshot(): { readonly missing: RangeSet; readonly epoch: number } {
-    return { missing: this.missingSet.clone(), epoch: this.epoch };
+  presenceSnapshot(): PresenceSnapshot {
+    return { missing: this.missingSet.clone(), epoch: this.epoch, recordedEarly: this.recordedEarly };
   }
 
   /** Stores the presence of a snapshot whose data has been synced. */
-  storePresence(snapshot: { readonly missing: RangeSet; readonly epoch: number }): void {
+  storePresence(snapshot: PresenceSnapshot): void {
+    this.recordedCovered = Math.max(this.recordedCovered, snapshot.recordedEarly);
     if (this.removed || snapshot.epoch !== this.epoch) return;
     const before = this.stored;
     const after = new RangeSet();
@@ -224,13 +240,15 @@ export class ContentFile {
 
   /**
    * Stores the presence as it is in memory, before the kernel may write the file itself: a byte it writes must never be taken from S3
-   * after a crash (invariant 2). The data is not synced: a power cut between is found by the boot id (S6).
+   * after a crash (invariant 2). The data may not be synced yet, so who can wait calls `sync()` instead (D1).
    */
   storePresenceNow(): void {
     if (!this.hasUnstoredPresence) return;
     const before = this.stored;
     this.stored = this.missingSet.clone();
     this.store(before);
+    this.recordedEarly++;
+    this.host.wrote(this);
   }
 
   private becamePresent(start: number, end: number): void {

@@ -396,6 +396,7 @@ export class ContentStore implements ContentHost {
 
   wrote(file: ContentFile): void { this.syncs.wrote(file); }
   landed(file: ContentFile): void { this.syncs.landed(file); }
+  isInherited(id: number): boolean { return this.syncs.isInherited(id); }
 
   // ---- private
 

@@ -6,7 +6,7 @@ import { Semaphore } from '../base/semaphore.js';
 import type { Disk } from '../base/disk.js';
 import type { Db } from '../db/db.js';
 import { rootShard, shardCount, type ContentDir } from './content-dir.js';
-import type { ContentFile } from './content-file.js';
+import type { ContentFile, PresenceSnapshot } from './content-file.js';
 import type { FdCache } from './fd-cache.js';
 
 /** More files than this at once: one syncfs is cheaper than so many fdatasyncs. */
@@ -37,6 +37,7 @@ export class FileSync {
 
   get unstoredIds(): number[] { return [...this.unstored.keys()]; }
   get unsyncedIds(): number[] { return [...this.unsynced.keys(), ...this.inherited]; }
+  isInherited(id: number): boolean { return this.inherited.has(id); }
   isUnsynced(id: number): boolean { return this.unsynced.has(id) || this.inherited.has(id); }
 
   /** A name was made in the directory of this shard. */
@@ -120,7 +121,7 @@ export class FileSync {
     throw error;
   }
 
-  private synced(file: ContentFile, version: number, snapshot: ReturnType<ContentFile['presenceSnapshot']>): void {
+  private synced(file: ContentFile, version: number, snapshot: PresenceSnapshot): void {
     if (file.removed) return;
     if (file.version === version) this.unsynced.delete(file.id);
     this.inherited.delete(file.id);

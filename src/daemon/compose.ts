@@ -92,7 +92,7 @@ export async function compose(config: MountConfig, generation: number, kernel: K
 
   const late: { fs?: HearthFs } = {};
   const links = new HardLinks({
-    tree, journal, attempts, conflicts, clock, log, metrics, kernel, openCount: (ino) => late.fs?.files.openCount(ino) ?? 0,
+    tree, journal, attempts, conflicts, clock, log, metrics, kernel, openCount: (ino) => late.fs?.files.openCount(ino) ?? 0, orphaned: (ino) => late.fs?.orphaned(ino),
     config: { keyPrefix: config.prefix, uploadDelayMs: config.uploadDelayMs, readOnly: config.readOnly || capabilities.readOnly },
   });
   const writeback = new Writeback({
@@ -108,6 +108,8 @@ export async function compose(config: MountConfig, generation: number, kernel: K
       isForegroundBusy: () => (late.fs?.foreground.isBusy ?? false) && contents.stats().dirtyBytes < config.cacheSizeBytes / 4,
       nameChanged: (parent, name) => kernel.nameChanged(parent, name),
       contentChanged: (ino) => kernel.contentChanged(ino),
+      openCount: (ino) => late.fs?.files.openCount(ino) ?? 0,
+      orphaned: (ino) => late.fs?.orphaned(ino),
       kernelWrites: {
         hasWriters: (ino) => late.fs?.passthrough.hasWriters(ino) ?? false,
         refresh: (ino) => {

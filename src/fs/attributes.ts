@@ -6,6 +6,7 @@ import { isDirectory, isRegular, type Inode } from '../meta/inode.js';
 import type { FsDeps } from './deps.js';
 import type { FileContents } from './file-content.js';
 import type { Inodes } from './inodes.js';
+import type { KernelInodes } from './kernel-inodes.js';
 import type { Passthrough } from './passthrough.js';
 import type { RemoteNames } from './remote-names.js';
 import type { Replay } from './replay.js';
@@ -20,7 +21,7 @@ const groupExecute = 0o010;
 export class Attributes {
   constructor(
     private readonly deps: FsDeps, private readonly inodes: Inodes, private readonly contents: FileContents,
-    private readonly remote: RemoteNames, private readonly replay: Replay, private readonly passthrough: Passthrough,
+    private readonly remote: RemoteNames, private readonly replay: Replay, private readonly passthrough: Passthrough, private readonly kernel: KernelInodes,
   ) {}
 
   attrOf(inode: Inode): Attr {
@@ -41,6 +42,7 @@ export class Attributes {
   /** @param checkedAtMs when S3 last confirmed the name; undefined: it is ours. */
   entry(inode: Inode, checkedAtMs: number | undefined): Entry {
     const validMs = this.validMs(checkedAtMs);
+    this.kernel.sent(inode.ino);
     return { attr: this.attrOf(inode), entryValidMs: validMs, attrValidMs: validMs };
   }
 
@@ -95,7 +97,7 @@ export class Attributes {
     await this.contents.atRest(checked, (inode, file) => {
       this.contents.beginChange(inode, file);
       file.truncate(sizeBytes);
-      if (file.isComplete && !file.hasUnstoredPresence) inode.baseGen = null;
+      if (file.isKept) inode.baseGen = null;
       this.contents.contentChanged(inode, sizeBytes);
     });
   }

@@ -80,7 +80,7 @@ export class FileContents {
     db.tx(() => {
       const knownPages = this.openedGen.get(inode.ino) === inode.gen;
       // Presence in memory only is not there after a crash: then the bytes come from S3 once more
-      if (!file.isComplete || file.hasUnstoredPresence) inode.baseGen ??= inode.gen;
+      if (!file.isKept) inode.baseGen ??= inode.gen;
       else inode.baseGen = null;
       inode.gen++;
       inode.mgen++;

@@ -107,8 +107,12 @@ export class FileData {
   }
 
   async fallocate(ctx: RequestContext, ino: number, _fh: number, offset: number, length: number, mode: number): Promise<void> {
-    if (this.replay.find(ctx)) return;
     const inode = this.regular(ino);
+    const replayed = this.replay.find(ctx);
+    if (replayed) {
+      if (replayed.sizeBeforeBytes === undefined) return;
+      if (replayed.sizeBeforeBytes !== this.contents.file(inode).sizeBytes) return this.allocated(ctx, inode, this.contents.file(inode));
+    }
     const known = FallocateMode.KEEP_SIZE | FallocateMode.PUNCH_HOLE | FallocateMode.ZERO_RANGE | FallocateMode.COLLAPSE_RANGE | FallocateMode.INSERT_RANGE;
     if (mode & ~known) throw new FsError(Errno.EOPNOTSUPP);
     const grows = (mode & FallocateMode.INSERT_RANGE) !== 0;
@@ -118,22 +122,31 @@ export class FileData {
     const release = this.deps.contents.acquire(file); // not evicted while we wait
     try {
       if (moves && !file.isComplete) await this.deps.reader.fetchWhole(this.contents.source(inode, file), ctx.signal);
+      // Bytes that moved cannot come from S3 any more: not even for a crash may they be missing
+      if (moves && !file.isKept) await this.deps.contents.sync([file.id]);
       if (!(mode & FallocateMode.PUNCH_HOLE)) await waitFor(ctx.signal, Promise.resolve(this.deps.contents.reserve(length, ctx.signal)));
       await this.contents.atRest(() => this.regular(ino), (now, content) => {
-        if (moves && !content.isComplete) throw new FsError(Errno.ESTALE, `the content of inode ${ino} was replaced`);
-        this.contents.beginChange(now, content);
-        content.fallocate(mode, offset, length);
-        this.contents.contentChanged(now, content.sizeBytes);
+        if (moves && (!content.isComplete || content.hasUnstoredPresence)) throw new FsError(Errno.ESTALE, `the content of inode ${ino} was replaced`);
         this.deps.db.tx(() => {
-          this.deps.tree.inodes.settle(now);
-          this.replay.record(ctx, 'fallocate', {});
+          this.contents.beginChange(now, content);
+          if (moves) this.replay.record(ctx, 'fallocate', { sizeBeforeBytes: content.sizeBytes });
         });
+        content.fallocate(mode, offset, length);
+        this.allocated(ctx, now, content);
       });
     } catch (error) {
       throw toFsError(error);
     } finally {
       release();
     }
+  }
+
+  private allocated(ctx: RequestContext, inode: Inode, content: ContentFile): void {
+    this.contents.contentChanged(inode, content.sizeBytes);
+    this.deps.db.tx(() => {
+      this.deps.tree.inodes.settle(inode);
+      this.replay.record(ctx, 'fallocate', {});
+    });
   }
 
   lseek(ino: number, offset: number, whence: number): number {

@@ -1,7 +1,7 @@
 import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
 import type { DirentSink, FileSystem, MaybePromise, OpenReply, RequestContext, SetAttr, StatFs } from '../fuse/ops.js';
-import { isSymlink } from '../meta/inode.js';
+import { isSymlink, opensUnknown } from '../meta/inode.js';
 import { ActiveListings } from './active-listings.js';
 import { Attributes } from './attributes.js';
 import type { FsDeps } from './deps.js';
@@ -12,6 +12,7 @@ import { FileData } from './file-data.js';
 import { Foreground } from './foreground.js';
 import { HiddenKeys } from './hidden-keys.js';
 import { Inodes } from './inodes.js';
+import { KernelInodes } from './kernel-inodes.js';
 import { ListingMerge } from './listing-merge.js';
 import { Names } from './names.js';
 import { OpenFiles } from './open-files.js';
@@ -44,6 +45,7 @@ export class HearthFs implements FileSystem {
   readonly contents: FileContents;
   readonly data: FileData;
   readonly passthrough: Passthrough;
+  private readonly kernel: KernelInodes;
   private readonly inodes: Inodes;
   private readonly attributes: Attributes;
   private readonly names: Names;
@@ -55,19 +57,21 @@ export class HearthFs implements FileSystem {
 
   /** @param generation how many daemons served this connection before: 0 for a new mount. */
   constructor(private readonly deps: FsDeps, generation: number) {
-    this.files = new OpenFiles(generation);
+    const kernel = new KernelInodes();
+    this.kernel = kernel;
+    this.files = new OpenFiles(generation, kernel);
     this.foreground = new Foreground(deps.clock);
     this.replay = new Replay(deps.db);
     this.contents = new FileContents(deps);
-    this.passthrough = new Passthrough(deps, this.contents, this.files);
+    this.passthrough = new Passthrough(deps, this.contents, this.files, kernel);
     this.durability = new Durability(deps, this.passthrough);
     const listings = new ActiveListings(deps.journal);
-    const changes = new RemoteChanges(deps, this.contents, this.files);
+    const changes = new RemoteChanges(deps, this.contents, this.files, (ino) => this.orphaned(ino));
     const remoteAttributes = new RemoteAttributes(deps, changes, listings);
     this.remote = new RemoteNames(deps, new ListingMerge(deps, changes, this.hidden), this.hidden, remoteAttributes, listings);
     const ahead = new WalkAhead(deps, this.contents, remoteAttributes, this.remote);
-    this.inodes = new Inodes(deps, this.contents, this.files);
-    this.attributes = new Attributes(deps, this.inodes, this.contents, this.remote, this.replay, this.passthrough);
+    this.inodes = new Inodes(deps, this.contents, this.files, kernel);
+    this.attributes = new Attributes(deps, this.inodes, this.contents, this.remote, this.replay, this.passthrough, kernel);
     this.opens = new OpenReplies(deps, this.inodes, this.contents, this.files, this.remote, this.replay, this.durability, () => this.attributes, this.passthrough, ahead);
     this.names = new Names(deps, this.inodes, this.contents, this.attributes, this.remote, this.replay, this.opens, ahead);
     this.renames = new Rename(deps, this.inodes, this.contents, this.names, this.remote, this.replay);
@@ -153,9 +157,17 @@ export class HearthFs implements FileSystem {
 
   forget(ino: number): void {
     this.passthrough.forgotten(ino);
+    if (this.files.ownCount(ino) > 0) return; // of an earlier lookup: what is open is known
+    this.kernel.forgotten(ino);
     const inode = this.deps.tree.inodes.get(ino);
-    if (!inode || inode.nlink > 0 || this.files.openCount(ino) > 0 || inode.opens > 0) return;
+    if (!inode || inode.nlink > 0) return;
+    if (inode.opens > 0 && inode.opens < opensUnknown) return;
     this.deps.db.tx(() => this.inodes.reap(inode));
+  }
+
+  /** The inode lost its last name, not by a program's doing: if the kernel never heard of it, nobody will tell us to forget it (K14). */
+  orphaned(ino: number): void {
+    this.deps.db.afterCommit(() => this.inodes.reapUnknown(ino));
   }
 
   delivered(ctx: RequestContext): void {

@@ -5,6 +5,7 @@ import { FileType, isDirectory, rootIno, type Inode } from '../meta/inode.js';
 import { clearSetIds } from './attributes.js';
 import type { FsDeps } from './deps.js';
 import type { FileContents } from './file-content.js';
+import type { KernelInodes } from './kernel-inodes.js';
 import type { OpenFiles } from './open-files.js';
 import { accessAclName, aclOf, chmodAcl, defaultAclName, inheritAcl, withAcl } from './posix-acl.js';
 
@@ -14,7 +15,7 @@ const setgid = 0o2000;
 
 /** Making, linking and dropping inodes: what all operations on names share. Methods run in the caller's transaction unless they say otherwise. */
 export class Inodes {
-  constructor(private readonly deps: FsDeps, private readonly contents: FileContents, private readonly open: OpenFiles) {}
+  constructor(private readonly deps: FsDeps, private readonly contents: FileContents, private readonly open: OpenFiles, private readonly kernel: KernelInodes) {}
 
   mustGet(ino: number): Inode {
     const inode = this.deps.tree.inodes.get(ino);
@@ -100,6 +101,13 @@ export class Inodes {
   private orphan(inode: Inode): void {
     inode.opens = this.open.openCount(inode.ino);
     this.deps.tree.inodes.save(inode);
+  }
+
+  /** An orphan whose number the kernel does not have, so that no FORGET will come for it (K14). In no transaction. */
+  reapUnknown(ino: number): void {
+    const inode = this.deps.tree.inodes.get(ino);
+    if (!inode || inode.nlink > 0 || this.kernel.isKnown(ino) || this.open.ownCount(ino) > 0) return;
+    this.deps.db.tx(() => this.reap(inode));
   }
 
   /** An orphan that nobody uses any more. */

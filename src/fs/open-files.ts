@@ -1,4 +1,6 @@
+import { opensUnknown } from '../meta/inode.js';
 import type { StreamState } from '../prefetch/stream-state.js';
+import type { KernelInodes } from './kernel-inodes.js';
 
 export interface OpenFile {
   readonly fh: number;
@@ -16,7 +18,7 @@ export class OpenFiles {
   private readonly counts = new Map<number, { open: number; writers: number }>();
   private next: number;
 
-  constructor(generation: number) {
+  constructor(generation: number, private readonly kernel: KernelInodes) {
     this.next = generation * 2 ** 32 + 1;
   }
 
@@ -46,13 +48,11 @@ export class OpenFiles {
     return file;
   }
 
-  /** Inodes that handles of an earlier daemon may still hold open: counted as open until the kernel forgets them. */
-  readonly inherited = new Set<number>();
-
   /** Handles this daemon gave out and has not seen released. */
   ownCount(ino: number): number { return this.counts.get(ino)?.open ?? 0; }
 
-  openCount(ino: number): number { return this.ownCount(ino) + (this.inherited.has(ino) ? 1 : 0); }
+  /** Handles anybody may have: those of an earlier daemon are not counted, but `opensUnknown` until the kernel forgets the inode. */
+  openCount(ino: number): number { return this.ownCount(ino) + (this.kernel.mayBeOpenFromBefore(ino) ? opensUnknown : 0); }
   writerCount(ino: number): number { return this.counts.get(ino)?.writers ?? 0; }
   get size(): number { return this.byHandle.size; }
 }

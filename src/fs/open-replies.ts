@@ -1,7 +1,7 @@
 import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
 import { OpenFlag, type OpenReply, type RequestContext } from '../fuse/ops.js';
-import { isDirectory, isRegular, type Inode } from '../meta/inode.js';
+import { isDirectory, isRegular, opensUnknown, type Inode } from '../meta/inode.js';
 import { StreamState } from '../prefetch/stream-state.js';
 import type { Attributes } from './attributes.js';
 import type { FsDeps } from './deps.js';
@@ -34,17 +34,31 @@ export class OpenReplies {
       await this.remote.completeAttributes([before], ctx.signal);
       if (hadName && this.inodes.mustGet(ino).nlink === 0) throw new FsError(Errno.ESTALE, `inode ${ino} lost its name to another (J10)`); // the kernel walks the path again
     }
-    if (flags & OpenFlag.TRUNC && !this.replay.find(ctx)) {
+    const isReplayed = this.replay.find(ctx) !== undefined;
+    if (flags & OpenFlag.TRUNC && !isReplayed) {
       await this.attributes().truncate(ino, 0);
       const inode = this.inodes.mustGet(ino);
       this.deps.db.tx(() => {
         if (killSuidGid) this.inodes.dropPrivileges(inode);
         this.contents.metadataChanged(inode); // an empty file stays the same content, but its mtime is new
         this.deps.tree.inodes.settle(inode);
+        this.orphanOpened(inode);
+        this.replay.record(ctx, 'open', { ino });
+      });
+    } else if (!isReplayed && this.inodes.mustGet(ino).nlink === 0) {
+      this.deps.db.tx(() => {
+        this.orphanOpened(this.inodes.mustGet(ino));
         this.replay.record(ctx, 'open', { ino });
       });
     }
+    if (this.passthrough.enabled && (flags & OpenFlag.ACCMODE) !== OpenFlag.RDONLY) await this.presenceOnRecord(ino);
     return this.openedDurably(this.inodes.mustGet(ino), flags);
+  }
+
+  /** Where the kernel writes by itself nothing may be missing after a crash, and what is on record must be on the disk (D1): a sync for a file that was fetched a moment ago. */
+  private async presenceOnRecord(ino: number): Promise<void> {
+    const file = this.contents.existing(this.inodes.mustGet(ino));
+    if (file?.isComplete && file.hasUnstoredPresence) await this.deps.contents.sync([file.id]);
   }
 
   /** K9: O_SYNC and O_DSYNC writes in passthrough send no FSYNC, so their dirty mark is *journaled* before the OPEN is answered. */
@@ -93,15 +107,15 @@ export class OpenReplies {
     await this.durability.uploaded(inode, ctx.signal);
   }
 
-  release(_ctx: RequestContext, ino: number, fh: number): void {
+  release(ctx: RequestContext, ino: number, fh: number): void {
     const file = this.files.release(fh);
-    if (file) this.closed(file);
-    else this.orphanClosed(ino);
+    if (file) this.closed(ctx, file);
+    else this.orphanClosed(ctx, ino);
   }
 
-  private closed(file: OpenFile): void {
+  private closed(ctx: RequestContext, file: OpenFile): void {
     const inode = this.deps.tree.inodes.get(file.ino);
-    if (this.files.openCount(file.ino) === 0) {
+    if (this.files.ownCount(file.ino) === 0) {
       this.held.get(file.ino)?.release();
       this.held.delete(file.ino);
     }
@@ -110,7 +124,7 @@ export class OpenReplies {
     if (inPassthrough) this.passthrough.refresh(inode);
     this.passthrough.closed(inode);
     if (inode.nlink === 0) {
-      this.orphanClosed(file.ino);
+      this.orphanClosed(ctx, file.ino);
       return;
     }
     if (file.writable && inode.unsealed && !inPassthrough && this.files.writerCount(file.ino) === 0) {
@@ -121,13 +135,21 @@ export class OpenReplies {
     }
   }
 
-  /** An orphan's open count is stored, so that the next daemon knows when the last handle goes. */
-  private orphanClosed(ino: number): void {
+  /** An orphan's open count is stored, so that the next daemon knows when the last handle goes. In a transaction. Once more by /proc/self/fd. */
+  private orphanOpened(inode: Inode): void {
+    if (inode.nlink > 0 || inode.opens >= opensUnknown) return;
+    inode.opens++;
+    this.deps.tree.inodes.save(inode);
+  }
+
+  /** Counted once, also if the RELEASE is sent again: an object may be needed by the handles that are left. */
+  private orphanClosed(ctx: RequestContext, ino: number): void {
     const inode = this.deps.tree.inodes.get(ino);
-    if (!inode || inode.nlink > 0 || inode.opens === 0) return;
+    if (!inode || inode.nlink > 0 || inode.opens === 0 || inode.opens >= opensUnknown || this.replay.find(ctx)) return;
     this.deps.db.tx(() => {
       inode.opens--;
       this.deps.tree.inodes.save(inode);
+      this.replay.record(ctx, 'release', { ino });
     });
   }
 }

@@ -5,6 +5,7 @@ import type { ContentFile, ContentStat } from '../cache/content-file.js';
 import { isRegular, type Inode } from '../meta/inode.js';
 import type { FsDeps } from './deps.js';
 import type { FileContents } from './file-content.js';
+import type { KernelInodes } from './kernel-inodes.js';
 import type { OpenFiles } from './open-files.js';
 
 /** The device's backing-file calls; bound to it by the daemon once INIT took PASSTHROUGH. */
@@ -48,8 +49,10 @@ export class Passthrough {
   private timer: NodeJS.Timeout | undefined;
   /** Inodes up to here may be open through an earlier daemon, in ordinary mode: not to be mixed with passthrough (K6). */
   private oldInoMax = 0;
+  /** Inodes whose backing an earlier daemon registered: handles of its may be open until the kernel forgets them. */
+  private readonly inherited = new Set<number>();
 
-  constructor(private readonly deps: FsDeps, private readonly contents: FileContents, private readonly files: OpenFiles) {
+  constructor(private readonly deps: FsDeps, private readonly contents: FileContents, private readonly files: OpenFiles, private readonly kernel: KernelInodes) {
     deps.metrics.gauge('fuse.passthrough_files', () => this.backings.size);
   }
 
@@ -62,7 +65,10 @@ export class Passthrough {
   recover(inherit: boolean): void {
     const { db, tree } = this.deps;
     const rows = db.prepare<[], BackingRow>('SELECT * FROM backing').all();
-    if (inherit) this.oldInoMax = db.prepare<[], { ino: number }>('SELECT max(ino) AS ino FROM inode').get()!.ino;
+    if (inherit) {
+      this.oldInoMax = db.prepare<[], { ino: number }>('SELECT max(ino) AS ino FROM inode').get()!.ino;
+      this.kernel.inherit(this.oldInoMax);
+    }
     for (const row of rows) {
       const inode = tree.inodes.get(row.ino);
       const file = inode && this.contents.existing(inode);
@@ -71,7 +77,7 @@ export class Passthrough {
       backing.writers = row.ctime_ns !== null || inode.unsealed;
       backing.seen = row.ctime_ns === null ? null : { ctimeNs: BigInt(row.ctime_ns), size: BigInt(row.size!) };
       this.refresh(inode);
-      if (inherit) this.files.inherited.add(row.ino);
+      if (inherit) this.inherited.add(row.ino);
       else {
         this.backings.delete(row.ino);
         backing.release();
@@ -117,7 +123,7 @@ export class Passthrough {
   /** The last handle of this daemon is closed. */
   closed(inode: Inode): void {
     const backing = this.backings.get(inode.ino);
-    if (!backing || this.files.openCount(inode.ino) > 0) return;
+    if (!backing || this.files.ownCount(inode.ino) > 0 || this.inherited.has(inode.ino)) return;
     this.deps.db.tx(() => {
       if (backing.writers && !this.writersGone(inode, backing)) this.lingerOn();
       else this.remove(inode.ino, backing);
@@ -132,7 +138,7 @@ export class Passthrough {
   forgotten(ino: number): void {
     if (this.files.ownCount(ino) > 0) return;
     const backing = this.backings.get(ino);
-    this.files.inherited.delete(ino);
+    this.inherited.delete(ino);
     if (!backing) return;
     const inode = this.deps.tree.inodes.get(ino);
     if (inode && backing.writers && !this.writersGone(inode, backing)) return this.lingerOn();
@@ -286,7 +292,7 @@ export class Passthrough {
       if (this.files.ownCount(ino) > 0) continue;
       const inode = this.deps.tree.inodes.get(ino);
       if (inode && backing.writers && !this.writersGone(inode, backing)) waiting = true;
-      else if (!this.files.inherited.has(ino)) this.remove(ino, backing);
+      else if (!this.inherited.has(ino)) this.remove(ino, backing);
     }
     if (waiting) return;
     clearInterval(this.timer);

@@ -14,7 +14,7 @@ import type { OpenFiles } from './open-files.js';
  * touched here since S3 was asked, is *ours*: there the tree is right and S3 follows. For all others S3 is right and the tree follows.
  */
 export class RemoteChanges {
-  constructor(private readonly deps: FsDeps, private readonly contents: FileContents, private readonly open: OpenFiles) {}
+  constructor(private readonly deps: FsDeps, private readonly contents: FileContents, private readonly open: OpenFiles, private readonly orphaned: (ino: number) => void) {}
 
   /** A name in the directory `prefix`, be it a file or a directory with all below it. */
   isOurs(prefix: Key, name: string, asked: ActiveListing): boolean {
@@ -56,11 +56,10 @@ export class RemoteChanges {
 
   /** The name means a new inode from now on. */
   supersede(dentry: Dentry, inode: Inode, seen: Seen): Inode {
-    const { tree, discovery, clock, kernel } = this.deps;
+    const { discovery, clock, kernel } = this.deps;
     const next = discovery.supersede(dentry, seen, clock.now(), inode.linkId);
     inode.nlink--;
-    inode.opens = this.open.openCount(inode.ino);
-    tree.inodes.save(inode);
+    this.lostName(inode);
     kernel.nameChanged(dentry.parent, dentry.name);
     return next;
   }
@@ -81,8 +80,13 @@ export class RemoteChanges {
     tree.dentries.remove(dentry);
     if (key !== undefined) tree.objects.setAbsent(key);
     if (isDirectory(inode)) tree.directoriesMoved();
-    inode.opens = this.open.openCount(inode.ino);
-    tree.inodes.save(inode);
+    this.lostName(inode);
     kernel.nameChanged(parent.ino, dentry.name);
+  }
+
+  private lostName(inode: Inode): void {
+    inode.opens = this.open.openCount(inode.ino);
+    this.deps.tree.inodes.save(inode);
+    if (inode.nlink === 0) this.orphaned(inode.ino);
   }
 }

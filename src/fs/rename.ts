@@ -79,7 +79,10 @@ export class Rename {
 
   private move(here: Inode, name: string, inode: Inode, there: Inode, newName: string, replaced: Inode | undefined): void {
     const { tree } = this.deps;
-    if (replaced) this.inodes.removeName(there, newName, replaced);
+    if (replaced) {
+      this.inodes.removeName(there, newName, replaced);
+      this.deps.db.afterCommit(() => this.inodes.reapUnknown(replaced.ino)); // the kernel may have believed that the name was free
+    }
     const oldKey = tree.keyOf(here.ino, name, isDirectory(inode))!;
     tree.dentries.remove(tree.dentries.get(here.ino, name)!);
     tree.dentries.insert(there.ino, newName, inode.ino, this.deps.clock.now());

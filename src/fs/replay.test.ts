@@ -141,3 +141,27 @@ test('K12: what the kernel never got is undone: the open of a create, and an orp
   expect(h.fs.files.size).toBe(0);
   expect(h.tree.inodes.get(ino)).toBeUndefined();
 });
+
+test.each([['collapses', FallocateMode.COLLAPSE_RANGE], ['inserts', FallocateMode.INSERT_RANGE]] as const)('K11: a fallocate that %s a range does it once, wherever the daemon dies over it', async (_name, mode) => {
+  const data = Buffer.from(Array.from({ length: 20_000 }, (_, index) => index % 251));
+  const wanted = mode === FallocateMode.COLLAPSE_RANGE ? Buffer.concat([data.subarray(0, 4096), data.subarray(8192)]) : Buffer.concat([data.subarray(0, 4096), Buffer.alloc(4096), data.subarray(4096)]);
+  for (let points = mode === FallocateMode.COLLAPSE_RANGE ? 1 : 3; ; points += 4) {
+    const disk = await FsHarness.open({ onDisk: true });
+    try {
+      await disk.writeFile('f', data);
+      await disk.sync();
+      await disk.evict();
+      disk.crashAfter(points);
+      const outcome = await errnoOf(disk.using('f', OpenFlag.RDWR, (handle) => disk.fallocate(handle, mode, 4096, 4096)));
+      if (outcome === 'EOPNOTSUPP') return; // not every file system can
+      expect(outcome).toBe('ok');
+      disk.crashAfter(Infinity);
+      expect((await disk.readBytes('f')).equals(wanted), disk.diedAt).toBe(true);
+      if (disk.deaths === 0) return;
+      await disk.crash(); // and nothing of it comes from S3 later
+      expect((await disk.readBytes('f')).equals(wanted), disk.diedAt).toBe(true);
+    } finally {
+      await disk.close();
+    }
+  }
+}, 120_000);

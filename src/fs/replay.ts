@@ -2,7 +2,16 @@ import type { Db } from '../db/db.js';
 import type { RequestContext } from '../fuse/ops.js';
 
 /** What a mutating request answered, enough to answer it again with fresh attributes. */
-export interface ReplayResult { readonly ino?: number; readonly fh?: number; readonly count?: number }
+export interface ReplayResult {
+  readonly ino?: number;
+  readonly fh?: number;
+  readonly count?: number;
+  /**
+   * Not an answer yet: the size of the file before a change of its bytes that must not be done twice and changes the size. The kernel lets nobody else
+   * change the size while the request is out, so the size tells whether it was done.
+   */
+  readonly sizeBeforeBytes?: number;
+}
 
 /**
  * Answers to mutating requests whose reply may not have left (K11): written in the same transaction as the change, so a request that the

@@ -37,8 +37,15 @@ export interface Inode {
   marker: boolean;
   complete: boolean;
   listedAtMs: number;
+  /** Once it has no name: how many handles are open, `opensUnknown` if nobody can say. */
   opens: number;
 }
+
+/**
+ * Handles of an earlier daemon are not counted: an inode that loses its last name then stays until the kernel forgets it. So large that the handles
+ * that are counted on top do not matter.
+ */
+export const opensUnknown = 2 ** 30;
 
 export function fileType(inode: { readonly mode: number }): number {
   return inode.mode & FileType.MASK;

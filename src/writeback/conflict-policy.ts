@@ -45,10 +45,15 @@ export class ConflictPolicy {
     const reason = row.mgen === inode.mgen ? null : 'metadata-changed-by-others';
     if (reason !== null) this.record(key, null, reason);
     this.supersede(key, dentry!, seen, inode.linkId);
-    inode.nlink--;
-    tree.inodes.save(inode);
+    this.losesName(inode);
     if (reason !== null) this.lost(inode.ino, reason);
-    if (inode.nlink === 0) this.deps.db.afterCommit(() => this.deps.hooks.orphaned?.(inode.ino));
+  }
+
+  private losesName(inode: Inode): void {
+    inode.nlink--;
+    inode.opens = this.deps.hooks.openCount?.(inode.ino) ?? 0;
+    this.deps.tree.inodes.save(inode);
+    if (inode.nlink === 0) this.deps.hooks.orphaned?.(inode.ino);
   }
 
   /** The object that was under `key` is gone, and not by us. */
@@ -63,11 +68,9 @@ export class ConflictPolicy {
     if (this.contentIsLost(inode, row)) {
       // No byte was changed here and none is left: the deletion stands.
       tree.dentries.remove(dentry!);
-      inode.nlink--;
-      tree.inodes.save(inode);
+      this.losesName(inode);
       this.lost(inode.ino, 'deleted-by-others');
       this.announce(dentry!.parent, dentry!.name);
-      if (inode.nlink === 0) this.deps.db.afterCommit(() => this.deps.hooks.orphaned?.(inode.ino));
     }
     this.ledger.touched(key);
   }

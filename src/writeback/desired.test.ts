@@ -13,6 +13,8 @@ interface Given {
   orphans?: Inode[];
   /** Numbers of inodes with bytes missing. */
   partial?: number[];
+  /** Those whose presence only memory knows. */
+  unrecorded?: number[];
   held?: number[];
   sending?: Key[];
   parked?: Key[];
@@ -44,6 +46,7 @@ function world(given: Given): World {
     inode: (ino) => inodes.get(ino),
     keysOf: (node) => [...tree].filter(([, other]) => other.ino === node.ino).map(([key]) => key),
     isComplete: (node) => !(given.partial ?? []).includes(node.ino),
+    isKept: (node) => ![...(given.partial ?? []), ...(given.unrecorded ?? [])].includes(node.ino),
     isHeld: (ino) => (given.held ?? []).includes(ino),
     sending: (key) => (given.sending ?? []).includes(key),
     isParked: (key) => (given.parked ?? []).includes(key),
@@ -88,6 +91,12 @@ const table: [string, Key, Given, object][] = [
   ['J4: and then it is', 'a', { tree: { a: inode(2), b: inode(1) }, objects: [row('a', 1)], parked: ['b'], held: [1] }, { do: 'put', expected: 'e-a' }],
   ['an unlinked file still open keeps its object', 'a', { orphans: [inode(1, { nlink: 0, opens: 1 })], objects: [row('a', 1)], partial: [1] }, { do: 'wait', forKey: null, why: 'open-unlinked' }],
   ['an unlinked file still open with all bytes here does not', 'a', { orphans: [inode(1, { nlink: 0, opens: 1 })], objects: [row('a', 1)] }, { do: 'delete' }],
+  ['J4: an unlinked file still open whose presence is not on record is put on record first', 'a', { orphans: [inode(1, { nlink: 0, opens: 1 })], objects: [row('a', 1)], unrecorded: [1] }, { do: 'hold', inode: { ino: 1 } }],
+  ['J4: its object is not overwritten before either', 'a', { tree: { a: inode(2) }, orphans: [inode(1, { nlink: 0, opens: 1 })], objects: [row('a', 1)], unrecorded: [1] }, { do: 'hold', inode: { ino: 1 } }],
+  ['an unlinked file still open and too large to fetch is stashed before its object is overwritten', 'a',
+    { tree: { a: inode(2) }, orphans: [inode(1, { nlink: 0, opens: 1, sizeBytes: 60 })], objects: [row('a', 1, 1, 1, { sizeBytes: 60 })], partial: [1] }, { do: 'stash', row: { key: 'a' } }],
+  ['and then it is overwritten', 'a',
+    { tree: { a: inode(2) }, orphans: [inode(1, { nlink: 0, opens: 1, sizeBytes: 60 })], objects: [row('a', 1, 1, 1, { sizeBytes: 60 }), row('.hearthfs-scratch-x', 1)], partial: [1] }, { do: 'put', expected: 'e-a' }],
   // rings (J9)
   ['J9: the cheaper side of a swap is held', 'a', { ...swap, partial: [1] }, { do: 'wait', forKey: 'b' }],
   ['J9: the cheaper side of a swap is held, seen from there', 'b', { ...swap, partial: [1] }, { do: 'hold', inode: { ino: 2 } }],
@@ -100,6 +109,8 @@ const table: [string, Key, Given, object][] = [
   // missing bytes
   ['missing bytes are fetched before a changed file is sent', 'a', { tree: { a: inode(1, { gen: 2, baseGen: 1, unsealed: true }) }, objects: [row('a', 1)], partial: [1] }, { do: 'fill' }],
   ['J4: the base of a renamed, partly changed file stays', 'a', { tree: { b: inode(1, { gen: 2, baseGen: 1, unsealed: true }) }, objects: [row('a', 1)], partial: [1] }, { do: 'wait', forKey: 'b' }],
+  ['J4: the base stays while its bytes are present in memory only, even if every name has a newer object', 'a',
+    { tree: { b: inode(1, { gen: 3, baseGen: 1, unsealed: true }) }, objects: [row('a', 1), row('b', 1, 2)], unrecorded: [1] }, { do: 'hold', inode: { ino: 1 } }],
   ['a lost base is parked', 'a', { tree: { a: inode(1, { gen: 2, baseGen: 1, unsealed: true }) }, partial: [1] }, { do: 'park', reason: 'base-lost' }],
   ['a busy large file goes in parts as well', 'a', { tree: { a: changedBig }, objects: [row('a', 1)] }, { do: 'multipart', expected: 'e-a' }],
   // hard links

@@ -4,7 +4,8 @@
  *
  * Order (J4), all by waiting, never by sequencing:
  * 1. Before an object is overwritten or deleted, every other name of its inode has an acknowledged object at least as new, or (for an overwrite)
- *    the bytes are *held*: complete here, synced, never evicted.
+ *    the bytes are *held*: complete here, synced, never evicted. An object that is the only other place of bytes goes only once they are *kept*
+ *    here: what only memory knows to be present would be missing again after a crash.
  * 2. Overwrites that wait for each other in a ring (swaps, J9) are broken at one member, the same one whoever asks: its bytes are
  *    made local, or, too large, stashed under a scratch key.
  * 3. A directory's marker is there before the last child's delete; all child deletes before the marker's.
@@ -60,6 +61,8 @@ export interface World {
   keysOf(inode: Inode): readonly Key[];
   /** Every byte of the inode's content is here. */
   isComplete(inode: Inode): boolean;
+  /** And it is on record and synced that it is: a crash does not change it. */
+  isKept(inode: Inode): boolean;
   /** A `hold` was done for it and still stands. */
   isHeld(ino: number): boolean;
   /** A request for the key is in flight or its answer is lost. */
@@ -88,7 +91,11 @@ function absent(key: Key, row: ObjectRow | undefined, world: World): Action {
   if (row === undefined || row.etag === null) return none; // unknown: never delete what was not seen (J7)
   if (row.ino === null) return none; // somebody's new object; a listing will show it
   const needed = neededBy(key, row, world);
-  if (needed !== undefined) return needed.open ? { do: 'wait', forKey: null, why: 'open-unlinked' } : { do: 'wait', forKey: needed.key, why: 'copy-first' };
+  if (needed !== undefined) {
+    const owner = world.inode(row.ino)!;
+    if (needed.forBytes && world.isComplete(owner)) return { do: 'hold', inode: owner };
+    return needed.key === null ? { do: 'wait', forKey: null, why: 'open-unlinked' } : { do: 'wait', forKey: needed.key, why: 'copy-first' };
+  }
   return deletion(key, row.etag, world);
 }
 
@@ -150,7 +157,11 @@ function guard(key: Key, row: ObjectRow, world: World): Action | undefined {
   if (needed === undefined) return undefined;
   const owner = world.inode(row.ino!)!;
   if (world.isHeld(owner.ino)) return undefined;
-  if (needed.open) return ownerLocal(owner, row, world) ?? undefined;
+  if (needed.forBytes && world.isComplete(owner)) return { do: 'hold', inode: owner };
+  if (needed.key === null) {
+    const isCopyable = (row.sizeBytes ?? owner.sizeBytes) <= world.limits.copyBytesMax;
+    return ownerLocal(owner, row, world) ?? (isCopyable ? { do: 'stash', row } : undefined); // larger than one copy: its readers get ESTALE
+  }
   if (world.isParked(needed.key)) return ownerLocal(owner, row, world) ?? { do: 'wait', forKey: needed.key, why: 'copy-first' };
   const ring = ringFrom(key, world);
   if (ring === undefined || cheapestToHold(ring, world) !== key) return { do: 'wait', forKey: needed.key, why: 'copy-first' };
@@ -162,7 +173,8 @@ function ownerLocal(owner: Inode, row: ObjectRow, world: World): Action | null {
   return world.isComplete(owner) || (row.sizeBytes ?? owner.sizeBytes) <= world.limits.holdBytesMax ? { do: 'hold', inode: owner } : null;
 }
 
-type Needed = { readonly open: false; readonly key: Key } | { readonly open: true };
+/** `key`: the name whose upload is waited for; null: none, somebody has the file open. `forBytes`: no other object has them, here they are not *kept* yet. */
+interface Needed { readonly key: Key | null; readonly forBytes: boolean }
 
 /** Who would lose bytes, or a name in S3, if the object `row` went away now. */
 function neededBy(key: Key, row: ObjectRow, world: World): Needed | undefined {
@@ -171,18 +183,18 @@ function neededBy(key: Key, row: ObjectRow, world: World): Needed | undefined {
   const isSource = row.gen === inode.gen || row.gen === inode.baseGen;
   const names = world.keysOf(inode);
   if (names.length === 0) {
-    return inode.opens > 0 && isSource && isRegular(inode) && !world.isComplete(inode) && !heldElsewhere(key, row, world) ? { open: true } : undefined;
+    return inode.opens > 0 && isSource && isRegular(inode) && !world.isKept(inode) && !heldElsewhere(key, row, world) ? { key: null, forBytes: true } : undefined;
   }
   for (const name of names) {
     if (name === key) continue;
     const other = world.object(name);
     const acknowledged = other !== undefined && other.etag !== null && other.ino === inode.ino && other.gen! >= row.gen! && !world.sending(name);
-    if (!acknowledged && !stashed(key, row, world)) return { open: false, key: name };
+    if (!acknowledged && !stashed(key, row, world)) return { key: name, forBytes: false };
   }
   // Every name has its object, but bytes still missing here may be found in this one only.
-  if (row.gen === inode.baseGen && !world.isComplete(inode) && !heldElsewhere(key, row, world)) {
+  if (row.gen === inode.baseGen && !world.isKept(inode) && !heldElsewhere(key, row, world)) {
     const name = names.find((other) => other !== key);
-    if (name !== undefined) return { open: false, key: name };
+    if (name !== undefined) return { key: name, forBytes: true };
   }
   return undefined;
 }
@@ -203,7 +215,7 @@ function waitsFor(key: Key, world: World): Key | undefined {
   if (row.ino === inode.ino && row.gen === inode.gen && !inode.unsealed) return undefined;
   if (world.isHeld(row.ino)) return undefined;
   const needed = neededBy(key, row, world);
-  return needed === undefined || needed.open ? undefined : needed.key;
+  return needed?.key ?? undefined;
 }
 
 /** The keys that wait for each other if `key` is one of them. */

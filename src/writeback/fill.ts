@@ -8,7 +8,7 @@ export class Filler {
   constructor(private readonly deps: WritebackDeps, private readonly world: TreeWorld) {}
 
   async fill(inode: Inode, signal: AbortSignal): Promise<void> {
-    const { db, tree, reader } = this.deps;
+    const { db, tree, reader, contents } = this.deps;
     const file = this.localFile(inode);
     if (!file.isComplete) {
       await reader.fetchWhole({
@@ -20,8 +20,9 @@ export class Filler {
         },
       }, signal);
     }
+    if (!file.isKept) await contents.sync([file.id]); // a base is given up only for bytes that a crash leaves here
     const now = tree.inodes.get(inode.ino);
-    if (now === undefined || now.baseGen === null || now.content !== file.id || !file.isComplete) return;
+    if (now === undefined || now.baseGen === null || now.content !== file.id || !file.isKept) return;
     db.tx(() => {
       const { baseGen } = now;
       db.onRollback(() => (now.baseGen = baseGen));
@@ -39,7 +40,7 @@ export class Filler {
     await this.fill(inode, signal);
     await contents.sync([file.id]);
     const now = this.deps.tree.inodes.get(inode.ino);
-    if (now?.content === file.id && this.world.isComplete(now)) this.world.hold(now);
+    if (now?.content === file.id && now.nlink > 0 && this.world.isKept(now)) this.world.hold(now); // an orphan's bytes need no more than to be kept
   }
 
   private localFile(inode: Inode): LocalFile {

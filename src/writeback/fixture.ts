@@ -66,7 +66,7 @@ export class TestMount {
     let seed = 1;
     const tables = { tree, journal: new Journal(db, clock), attempts: new AttemptTable(db), conflicts: new ConflictTable(db) };
     const links = new HardLinks({
-      ...tables, clock, log: silentLog, metrics: new Metrics(), openCount: () => 0, config: { keyPrefix: '', uploadDelayMs: testConfig.uploadDelayMs, readOnly: false },
+      ...tables, clock, log: silentLog, metrics: new Metrics(), openCount: () => 0, orphaned: () => undefined, config: { keyPrefix: '', uploadDelayMs: testConfig.uploadDelayMs, readOnly: false },
       kernel: { nameChanged: (parent, name) => this.announced.push(`${parent}/${name}`), contentChanged: () => undefined },
     });
     this.deps = {
@@ -367,7 +367,7 @@ export class TestMount {
   private beginChange(inode: Inode, file: ContentFile): void {
     if (inode.unsealed) return;
     this.deps.db.tx(() => {
-      if (!file.isComplete) inode.baseGen ??= inode.gen;
+      if (!file.isKept) inode.baseGen ??= inode.gen;
       else inode.baseGen = null;
       inode.gen++;
       inode.mgen++;

@@ -44,6 +44,8 @@ export interface HardLinksDeps {
   readonly metrics: Metrics;
   readonly kernel: { nameChanged(parent: number, name: string): void; contentChanged(ino: number): void };
   readonly openCount: (ino: number) => number;
+  /** The inode lost its last name. */
+  readonly orphaned: (ino: number) => void;
   readonly config: {
     /** What stands before every key in the bucket. */
     readonly keyPrefix: string;
@@ -183,6 +185,7 @@ export class HardLinks {
       loser.nlink = 0;
       loser.opens = this.deps.openCount(loser.ino);
       tree.inodes.save(loser);
+      this.deps.orphaned(loser.ino);
     }
     kernel.contentChanged(winner.ino); // its nlink
     const isBehind = !isSame || mgen !== winner.mgen;

@@ -99,7 +99,7 @@ export class Ledger {
   /** S3 may now hold all of the inode's content: then the local file may be evicted. */
   settle(inode: Inode): void {
     const { contents, tree, db } = this.deps;
-    if (inode.baseGen !== null && !inode.unsealed && this.world.isComplete(inode)) {
+    if (inode.baseGen !== null && !inode.unsealed && this.world.isKept(inode)) {
       const baseGen = inode.baseGen;
       db.onRollback(() => (inode.baseGen = baseGen));
       inode.baseGen = null;

@@ -16,6 +16,8 @@ export interface LocalFile {
   readonly id: number;
   readonly path: string;
   readonly isComplete: boolean;
+  /** Complete, on record as such, and synced: also after a crash or power cut nothing of it has to come from S3. */
+  readonly isKept: boolean;
 }
 
 export interface LocalContents {
@@ -49,8 +51,10 @@ export interface WritebackHooks {
   nameChanged(parentIno: number, name: string): void;
   /** The content under an inode number is another one. */
   contentChanged(ino: number): void;
-  /** The inode lost its last name here; whoever has it open keeps it. */
+  /** In a transaction: the inode lost its last name here; whoever has it open keeps it. */
   orphaned?(ino: number): void;
+  /** How many handles of the inode are open: what an orphan is kept for. */
+  openCount?(ino: number): number;
   /** Files the kernel writes itself, without telling (S). Absent: every write comes through this process. */
   readonly kernelWrites?: {
     hasWriters(ino: number): boolean;

@@ -30,6 +30,12 @@ export class TreeWorld implements World {
     return this.deps.contents.find(inode.content)?.isComplete ?? false;
   }
 
+  isKept(inode: Inode): boolean {
+    if (!isRegular(inode)) return true;
+    if (inode.content === null) return inode.sizeBytes === 0;
+    return this.deps.contents.find(inode.content)?.isKept ?? false;
+  }
+
   isHeld(ino: number): boolean {
     const gen = this.held.get(ino);
     if (gen === undefined) return false;

@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { delay, killGroup, quote, run, sh, until } from '../support/child.js';
 import { inParallel } from '../support/s3.js';
 import { treeDifferences, treeOf } from '../support/tree.js';
+import { patience } from '../support/scale.js';
 import { cannotMount, scaled, useWorld } from '../support/world.js';
 
 const seed = Number(process.env['HEARTHFS_TEST_SEED'] ?? Date.now() % 100_000);
@@ -19,13 +20,13 @@ function random(state: number): () => number {
   };
 }
 
-describe.skipIf(cannotMount)(`killed daemons (HEARTHFS_TEST_SEED=${seed})`, { timeout: 120_000 }, () => {
+describe.skipIf(cannotMount)(`killed daemons (HEARTHFS_TEST_SEED=${seed})`, { timeout: 120_000 * patience }, () => {
   const world = useWorld();
   const next = random(seed);
 
   const files = scaled(2_000, 150);
   const rounds = scaled(50, 3);
-  it(`kill -9 of the daemon during cp -r of ${files} files, ${rounds} rounds: no error, every file in S3`, { timeout: 120_000 + rounds * (60_000 + files * 50) }, async () => {
+  it(`kill -9 of the daemon during cp -r of ${files} files, ${rounds} rounds: no error, every file in S3`, { timeout: (120_000 + rounds * (60_000 + files * 50)) * patience }, async () => {
     const source = world.temp('source');
     await sh(`mkdir -p ${source} && cd ${source} && for i in $(seq 1 ${files}); do d=d$((i % 20)); mkdir -p $d; head -c $((RANDOM % 8192)) /dev/urandom > $d/f$i; done; head -c 20000000 /dev/urandom > big`, { timeoutMs: 60_000 });
     const mount = await world.mount();
@@ -117,7 +118,7 @@ print(i)
     await mount.unmount();
   });
 
-  it(`kill -9 of supervisor and daemon together: every file whose close returned is intact in a new mount (${scaled(20, 3)} rounds)`, { timeout: 60_000 + scaled(20, 3) * 30_000 }, async () => {
+  it(`kill -9 of supervisor and daemon together: every file whose close returned is intact in a new mount (${scaled(20, 3)} rounds)`, { timeout: (60_000 + scaled(20, 3) * 30_000) * patience }, async () => {
     let mount = await world.mount();
     const { bucket, cacheDir } = mount;
     const record = world.temp('record');
@@ -179,7 +180,7 @@ print(i)
     const started = performance.now();
     await run('stat', [mount.path]);
     await mount.nextDaemon(pid);
-    expect(performance.now() - started).toBeLessThan(5_000);
+    expect(performance.now() - started).toBeLessThan(5_000 * patience);
     expect((await until('ok again', async () => (await mount.status()).state === 'ok' && mount.status())).supervisorPid).toBe(mount.supervisorPid);
     await mount.unmount();
   });

@@ -5,6 +5,7 @@
 import { spawn } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import path from 'node:path';
+import { patience } from './scale.js';
 
 export interface RunOptions {
   readonly cwd?: string;
@@ -34,7 +35,7 @@ export class RunFailed extends Error {
 const outputCharsMax = 4_000_000;
 
 export function run(command: string, args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-  const timeoutMs = options.timeoutMs ?? 60_000;
+  const timeoutMs = (options.timeoutMs ?? 60_000) * patience;
   const started = performance.now();
   const environment: NodeJS.ProcessEnv = { ...process.env, LC_ALL: 'C.UTF-8', ...options.env };
   for (const name of options.without ?? []) delete environment[name];
@@ -126,7 +127,8 @@ export function lacks(...programs: string[]): boolean {
 }
 
 /** Waits until `check` answers something true; its last error or answer is in the failure. */
-export async function until<T>(what: string, check: () => Promise<T> | T, timeoutMs = 15_000, everyMs = 50): Promise<Exclude<T, false | null | undefined>> {
+export async function until<T>(what: string, check: () => Promise<T> | T, usualMs = 15_000, everyMs = 50): Promise<Exclude<T, false | null | undefined>> {
+  const timeoutMs = usualMs * patience;
   const deadline = performance.now() + timeoutMs;
   let last: unknown;
   for (;;) {

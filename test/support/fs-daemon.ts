@@ -21,7 +21,7 @@ import { Tree } from '../../src/meta/tree.js';
 import { ObjectReader } from '../../src/prefetch/object-reader.js';
 import type { ObjectStore } from '../../src/s3/object-store.js';
 import { StoreError } from '../../src/s3/store-error.js';
-import { defaultWritebackConfig } from '../../src/writeback/ports.js';
+import { defaultWritebackConfig, type WritebackConfig } from '../../src/writeback/ports.js';
 import { HardLinks } from '../../src/writeback/hard-links.js';
 import { Writeback } from '../../src/writeback/writeback.js';
 
@@ -33,6 +33,8 @@ export interface DaemonOptions {
   readonly umask?: number;
   /** State in the temporary directory on a real disk; default: in memory, where syncs cost nothing. */
   readonly onDisk?: boolean;
+  /** Sizes at which write-back changes its ways. */
+  readonly writeback?: Partial<Pick<WritebackConfig, 'singlePutBytesMax' | 'partBytes' | 'copyBytesMax' | 'copyPartBytes' | 'metadataPutBytesMax' | 'holdBytesMax'>>;
 }
 
 export interface World {
@@ -41,6 +43,10 @@ export interface World {
   readonly clock: ManualClock;
   readonly health: { isOffline: boolean };
   readonly random: () => number;
+  /** Called at every point at which the process may die and leave another state behind: around commits, disk calls and requests. */
+  readonly point: (what: string) => void;
+  /** A request that changes S3 leaves once this resolves. */
+  readonly mayLeave: () => Promise<void> | undefined;
 }
 
 export class FsDaemon {
@@ -63,10 +69,11 @@ export class FsDaemon {
     const errors: string[] = [];
     const log = createLog('error', (line) => void errors.push(line.trim()));
     const metrics = new Metrics();
-    const line = new Line(world.store);
+    const line = new Line(world);
     const store = line.store;
-    const disk = options.disk ?? realDisk;
+    const disk = tappedDisk(options.disk ?? realDisk, world.point);
     const db = Db.open({ dir, log, metrics, ballastBytes: 0, disk, onFatal: (error) => void errors.push(`fatal: ${String(error)}`) });
+    tapCommits(db, world.point);
     const contents = await ContentStore.open({ db, dir, limitBytes: options.limitBytes ?? 2 ** 30, minFree: { bytes: 0 }, clock, log, metrics, upkeepMs: 0, disk, noProgressMs: 200 });
     const tree = new Tree(db);
     const umask = options.umask ?? 0o022;
@@ -88,20 +95,21 @@ export class FsDaemon {
       contentChanged: (ino: number) => void late.notices?.push(`content ${ino}`),
     };
     const links = new HardLinks({
-      tree, journal, attempts, conflicts, clock, log, metrics, kernel, openCount: (ino) => late.fs?.files.openCount(ino) ?? 0,
+      tree, journal, attempts, conflicts, clock, log, metrics, kernel, openCount: (ino) => late.fs?.files.openCount(ino) ?? 0, orphaned: (ino) => late.fs?.orphaned(ino),
       config: { keyPrefix: 'test/', uploadDelayMs: 1000, readOnly: false },
     });
     const writeback = new Writeback({
       db, tree, journal, attempts, conflicts, links, reader, discovery, store, clock, log, metrics, random: world.random, hostname: 'host',
       contents: { find: (id) => contents.find(id), create: (sizeBytes) => contents.create(sizeBytes, sizeBytes > 0 ? 'all' : 'none'), setDirty: (id, dirty) => contents.setDirty(id, dirty), remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids) },
-      config: { ...defaultWritebackConfig, uploadDelayMs: 1000, scratchDir },
-      hooks: { isBusy: (ino) => late.fs?.isBusy(ino) ?? false, ...kernel },
+      config: { ...defaultWritebackConfig, uploadDelayMs: 1000, scratchDir, ...options.writeback },
+      hooks: { isBusy: (ino) => late.fs?.isBusy(ino) ?? false, openCount: (ino) => late.fs?.files.openCount(ino) ?? 0, orphaned: (ino) => late.fs?.orphaned(ino), ...kernel },
     });
     const config: FsConfig = {
       ttlMs: 60_000, attributes: 'full', writeMode: 'back', fsync: 'local', deadlineMs: 5000, uploadDelayMs: 1000, smallFileBytes, readOnly: false, ...options.config,
     };
     const fs = (late.fs = new HearthFs({ clock, log, metrics, db, tree, discovery, journal, attempts, links, contents, reader, store, health, uploads: writeback, kernel, config }, generation));
     if (generation === 0) fs.newConnection();
+    else fs.sameConnection();
     await contents.recover();
     await writeback.recover();
     const daemon = new FsDaemon(db, tree, journal, attempts, conflicts, contents, reader, writeback, fs, metrics, config, errors, line);
@@ -140,22 +148,62 @@ class Line {
   readonly store: ObjectStore;
   private isCut = false;
 
-  constructor(inner: ObjectStore) {
-    const guarded = async (call: () => Promise<unknown>): Promise<unknown> => {
-      if (this.isCut) throw new StoreError('aborted', 'the process is dead');
+  constructor(world: World) {
+    const guarded = async (name: string, call: () => Promise<unknown>): Promise<unknown> => {
+      const dead = (): StoreError => new StoreError('aborted', 'the process is dead');
+      if (this.isCut) throw dead();
+      if (changesS3.has(name)) await world.mayLeave();
+      world.point(`s3 ${name} leaves`);
+      if (this.isCut) throw dead();
       const result = await call().then((value) => ({ value }), (error: unknown) => ({ error }));
-      if (this.isCut) throw new StoreError('aborted', 'the process is dead');
+      if (!this.isCut) world.point(`s3 ${name} was answered`);
+      if (this.isCut) throw dead();
       if ('error' in result) throw result.error as Error;
       return result.value;
     };
-    this.store = new Proxy(inner, {
+    this.store = new Proxy(world.store, {
       get: (target, name) => {
         const member = Reflect.get(target, name) as unknown;
         if (typeof member !== 'function') return member;
-        return (...args: unknown[]) => guarded(() => Promise.resolve((member as (...all: unknown[]) => unknown).apply(target, args)));
+        return (...args: unknown[]) => guarded(String(name), () => Promise.resolve((member as (...all: unknown[]) => unknown).apply(target, args)));
       },
     });
   }
 
   cut(): void { this.isCut = true; }
+}
+
+const changesS3 = new Set(['put', 'copy', 'delete', 'createUpload', 'uploadPart', 'uploadPartCopy', 'completeUpload', 'abortUpload']);
+
+/** Points before and after every call that changes the disk. In a transaction too: then nothing of it is committed. */
+function tappedDisk(disk: Disk, point: (what: string) => void): Disk {
+  return new Proxy(disk, {
+    get: (target, name) => {
+      const member = Reflect.get(target, name) as unknown;
+      if (typeof member !== 'function' || name === 'close' || name === 'pread') return typeof member === 'function' ? (member as () => void).bind(target) : member;
+      return (...args: unknown[]): unknown => {
+        const label = String(args[0]);
+        point(`before ${label}`);
+        const result = (member as (...all: unknown[]) => unknown).apply(target, args);
+        if (!(result instanceof Promise)) {
+          point(`after ${label}`);
+          return result;
+        }
+        return result.then((value: unknown) => {
+          point(`after ${label}`);
+          return value;
+        });
+      };
+    },
+  });
+}
+
+function tapCommits(db: Db, point: (what: string) => void): void {
+  const tx = db.tx.bind(db);
+  db.tx = (fn) => {
+    if (db.inTransaction) return tx(fn);
+    const result = tx(fn);
+    point('committed');
+    return result;
+  };
 }

@@ -1,12 +1,9 @@
 /**
  * A whole file system without a kernel: paths instead of inode numbers, and the requests a kernel would send for them (LOOKUP down the path,
  * OPEN, FLUSH, RELEASE, FORGET). The kernel's caches are the harshest possible: nothing is remembered between two calls but open files.
- *
- * `crash()` ends the daemon as `kill -9` does (the page cache survives) and starts the next one on the same state; `remount()` is an orderly restart.
+
+ * A request that a daemon dies over is sent again to the next one, as the kernel does (K11).
  */
-import { cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
 import { ManualClock, type Time } from '../../src/base/clock.js';
 import { Errno, errnoName, systemErrno } from '../../src/base/errno.js';
 import { FsError } from '../../src/base/fs-error.js';
@@ -16,88 +13,27 @@ import { isDirectory, rootIno } from '../../src/meta/inode.js';
 import { FaultyStore } from '../../src/s3/faulty-store.js';
 import { MemoryObjectStore } from '../../src/s3/memory-object-store.js';
 import type { ObjectAttributes } from '../../src/s3/object-store.js';
-import { FsDaemon, type DaemonOptions } from './fs-daemon.js';
+import type { DaemonOptions } from './fs-daemon.js';
+import { FsLife } from './fs-life.js';
 
 export interface Handle { readonly ino: number; readonly fh: number; readonly flags: number }
 export interface Listed { readonly name: string; readonly ino: number; readonly mode: number; readonly cookie: number; readonly entry: Entry | undefined }
 export interface Caller { uid?: number; gid?: number; supplementaryGid?: number; signal?: AbortSignal }
 
-export class FsHarness {
-  daemon!: FsDaemon;
-  private generation = 0;
+export class FsHarness extends FsLife {
   private nextUnique = 2n;
-  private readonly homes: string[] = [];
-  /** ino -> open files: the kernel forgets an inode only after its last RELEASE. */
-  private readonly opens = new Map<number, number>();
-
-  private constructor(readonly clock: ManualClock, readonly memory: MemoryObjectStore, readonly faulty: FaultyStore, readonly health: { isOffline: boolean }, readonly options: DaemonOptions) {}
 
   static async open(options: DaemonOptions & { memory?: MemoryObjectStore; clock?: ManualClock; seed?: number } = {}): Promise<FsHarness> {
     const clock = options.clock ?? new ManualClock();
     const memory = options.memory ?? new MemoryObjectStore({ clock, partSizeMin: 1 });
     const harness = new FsHarness(clock, memory, new FaultyStore(memory, { seed: options.seed ?? 1 }), { isOffline: false }, options);
-    await harness.start(harness.newHome());
+    await harness.begin();
     return harness;
   }
 
   /** Another mount of the same bucket with an empty cache. */
   freshMount(options: DaemonOptions = {}): Promise<FsHarness> {
     return FsHarness.open({ ...this.options, ...options, memory: this.memory, clock: this.clock });
-  }
-
-  get fs() { return this.daemon.fs; }
-  get tree() { return this.daemon.tree; }
-  get journal() { return this.daemon.journal; }
-  get home(): string { return this.homes.at(-1)!; }
-
-  async close(): Promise<void> {
-    await this.daemon.stop();
-    for (const home of this.homes) rmSync(home, { recursive: true, force: true });
-  }
-
-  // ---- life and death
-
-  async crash(): Promise<void> {
-    const old = this.daemon;
-    old.kill();
-    const from = this.home;
-    const to = this.newHome();
-    cpSync(from, to, { recursive: true, preserveTimestamps: true, filter: (path) => !/-shm$|lock$/.test(basename(path)) });
-    await old.bury();
-    rmSync(from, { recursive: true, force: true });
-    this.generation++;
-    await this.start(to);
-  }
-
-  async remount(): Promise<void> {
-    await this.daemon.stop();
-    this.generation = 0;
-    this.opens.clear();
-    await this.start(this.home);
-  }
-
-  setOffline(offline: boolean): void {
-    this.faulty.setDown(offline);
-    this.health.isOffline = offline;
-  }
-
-  /** Everything that may go is gone from the cache. */
-  async evict(): Promise<void> {
-    await this.fs.durability.all();
-    await this.daemon.contents.evict({});
-  }
-
-  /** Uploads until nothing is pending; the clock moves as far as debounces and backoffs ask. */
-  async sync(): Promise<void> {
-    const { db, journal, writeback } = this.daemon;
-    for (let round = 0; round < 300; round++) {
-      db.tx(() => journal.hastenAll());
-      await writeback.runDue();
-      if (journal.count() === 0 && journal.walks().length === 0) return;
-      if (journal.count() === journal.parkedCount() && journal.walks().length === 0) break;
-      this.clock.advance(31_000);
-    }
-    throw new Error(`cannot sync: ${JSON.stringify(journal.list(20))}`);
   }
 
   // ---- another client
@@ -123,12 +59,24 @@ export class FsHarness {
 
   resent(ctx: RequestContext): RequestContext { return { ...ctx, resent: true }; }
 
-  /** A mutating request whose reply the kernel got. */
-  private async mutate<T>(caller: Caller, run: (ctx: RequestContext) => MaybePromise<T>): Promise<T> {
+  /** A request as the kernel sends it: to the next daemon once more if this one dies over it. */
+  async ask<T>(run: (ctx: RequestContext) => MaybePromise<T>, caller: Caller = {}): Promise<T> {
+    await this.alive();
     const ctx = this.context(caller);
-    const result = await run(ctx);
-    this.fs.delivered(ctx);
-    return result;
+    for (let isResent = false; ; isResent = true) {
+      const { deaths } = this;
+      const outcome = await attempt(() => run(isResent ? this.resent(ctx) : ctx));
+      if (this.deaths === deaths) {
+        this.fs.delivered(ctx);
+        if ('error' in outcome) throw outcome.error as Error;
+        return outcome.value;
+      }
+      await this.alive();
+    }
+  }
+
+  private mutate<T>(caller: Caller, run: (ctx: RequestContext) => MaybePromise<T>): Promise<T> {
+    return this.ask(run, caller);
   }
 
   async walk(path: string): Promise<{ ino: number; entry: Entry | undefined; held: number[] }> {
@@ -136,7 +84,8 @@ export class FsHarness {
     let entry: Entry | undefined;
     const held: number[] = [];
     for (const name of split(path)) {
-      entry = await this.fs.lookup(this.context(), ino, name);
+      const parent = ino;
+      entry = await this.ask((ctx) => this.fs.lookup(ctx, parent, name));
       if (!entry.attr) {
         this.forget(held);
         throw new FsError(Errno.ENOENT);
@@ -173,11 +122,11 @@ export class FsHarness {
   }
 
   stat(path: string): Promise<Attr> {
-    return this.at(path, async (ino, entry) => entry?.attr ?? (await this.fs.getattr(this.context(), ino)).attr);
+    return this.at(path, async (ino, entry) => entry?.attr ?? (await this.ask((ctx) => this.fs.getattr(ctx, ino))).attr);
   }
 
   getattr(path: string): Promise<Attr> {
-    return this.at(path, async (ino) => (await this.fs.getattr(this.context(), ino)).attr);
+    return this.at(path, async (ino) => (await this.ask((ctx) => this.fs.getattr(ctx, ino))).attr);
   }
 
   async exists(path: string): Promise<boolean> {
@@ -210,7 +159,7 @@ export class FsHarness {
     return this.within(path, async (parent, name) => this.forgetEntry(await this.mutate({}, (ctx) => this.fs.symlink(ctx, parent, name, Buffer.from(target)))).attr!);
   }
   async readlink(path: string): Promise<string> {
-    return (await this.at(path, (ino) => this.fs.readlink(this.context(), ino))).toString();
+    return (await this.at(path, (ino) => this.ask((ctx) => this.fs.readlink(ctx, ino)))).toString();
   }
   link(path: string, newPath: string): Promise<Attr> {
     return this.at(path, (ino) => this.within(newPath, async (parent, name) => this.forgetEntry(await this.mutate({}, (ctx) => this.fs.link(ctx, ino, parent, name))).attr!));
@@ -256,8 +205,8 @@ export class FsHarness {
     return { ino, fh, flags };
   }
   async closeFile(handle: Handle): Promise<void> {
-    await this.fs.flush(this.context(), handle.ino, handle.fh);
-    this.fs.release(this.context(), handle.ino, handle.fh);
+    await this.ask((ctx) => this.fs.flush(ctx, handle.ino, handle.fh));
+    await this.ask((ctx) => this.fs.release(ctx, handle.ino, handle.fh));
     const left = (this.opens.get(handle.ino) ?? 1) - 1;
     if (left > 0) this.opens.set(handle.ino, left);
     else {
@@ -266,17 +215,25 @@ export class FsHarness {
     }
   }
   async pwrite(handle: Handle, offset: number, data: Buffer | string): Promise<number> {
-    const borrowed = Buffer.from(data);
-    const pending = this.fs.write(this.context(), handle.ino, handle.fh, offset, borrowed, handle.flags, false);
-    borrowed.fill(0xee); // valid only until the method returns
-    return pending;
+    return this.ask((ctx) => {
+      const borrowed = Buffer.from(data);
+      const pending = this.fs.write(ctx, handle.ino, handle.fh, offset, borrowed, handle.flags, false);
+      borrowed.fill(0xee); // valid only until the method returns
+      return pending;
+    });
   }
   async pread(handle: Handle, offset: number, length: number): Promise<Buffer> {
     const into = Buffer.alloc(length, 0xdd);
-    return into.subarray(0, await this.fs.read(this.context(), handle.ino, handle.fh, offset, into));
+    return into.subarray(0, await this.ask((ctx) => this.fs.read(ctx, handle.ino, handle.fh, offset, into)));
   }
-  fsync(handle: Handle): Promise<void> { return this.fs.fsync(this.context(), handle.ino); }
-  fstat(handle: Handle): Promise<Attr> { return Promise.resolve(this.fs.getattr(this.context(), handle.ino)).then((reply) => reply.attr); }
+  fsync(handle: Handle): Promise<void> { return this.ask((ctx) => this.fs.fsync(ctx, handle.ino)); }
+  async fstat(handle: Handle): Promise<Attr> { return (await this.ask((ctx) => this.fs.getattr(ctx, handle.ino))).attr; }
+  fallocate(handle: Handle, mode: number, offset: number, length: number): Promise<void> {
+    return this.ask((ctx) => this.fs.fallocate(ctx, handle.ino, handle.fh, offset, length, mode));
+  }
+  copyRange(from: Handle, offset: number, to: Handle, outOffset: number, length: number): Promise<number> {
+    return this.ask((ctx) => this.fs.copyFileRange(ctx, from.ino, from.fh, offset, to.ino, to.fh, outOffset, length));
+  }
 
   async using<T>(path: string, flags: number, run: (handle: Handle) => Promise<T>): Promise<T> {
     const handle = await this.open(path, flags);
@@ -309,12 +266,12 @@ export class FsHarness {
   /** Every entry, in chunks of `chunk` like a small getdents buffer. */
   async readdirplus(path: string, options: { plus?: boolean; chunk?: number; from?: number } = {}): Promise<Listed[]> {
     return this.at(path, async (ino) => {
-      const { fh } = await this.fs.opendir(this.context(), ino);
+      const { fh } = await this.ask((ctx) => this.fs.opendir(ctx, ino));
       const all: Listed[] = [];
       const chunk = options.chunk ?? 1000;
       try {
         for (let offset = options.from ?? 0; ; ) {
-          const some: Listed[] = [];
+          let some: Listed[] = [];
           const sink: DirentSink = {
             plus: options.plus ?? true, roomFor: chunk,
             add: (name, child, mode, cookie, entry) => {
@@ -323,13 +280,17 @@ export class FsHarness {
               return true;
             },
           };
-          await this.fs.readdir(this.context(), ino, fh, offset, sink);
+          const from = offset;
+          await this.ask((ctx) => {
+            some = []; // what a daemon that died had in its answer did not arrive
+            return this.fs.readdir(ctx, ino, fh, from, sink);
+          });
           all.push(...some);
           if (some.length === 0) return all;
           offset = some.at(-1)!.cookie;
         }
       } finally {
-        this.fs.releasedir(this.context(), ino, fh);
+        await this.ask((ctx) => this.fs.releasedir(ctx, ino, fh));
       }
     });
   }
@@ -341,9 +302,9 @@ export class FsHarness {
     return this.at(path, (ino) => this.mutate({}, (ctx) => this.fs.setxattr(ctx, ino, name, Buffer.from(value), flags)));
   }
   async getxattr(path: string, name: string): Promise<string> {
-    return (await this.at(path, (ino) => this.fs.getxattr(this.context(), ino, name))).toString();
+    return (await this.at(path, (ino) => this.ask((ctx) => this.fs.getxattr(ctx, ino, name)))).toString();
   }
-  listxattr(path: string): Promise<string[]> { return this.at(path, (ino) => this.fs.listxattr(this.context(), ino)); }
+  listxattr(path: string): Promise<string[]> { return this.at(path, (ino) => this.ask((ctx) => this.fs.listxattr(ctx, ino))); }
   removexattr(path: string, name: string): Promise<void> {
     return this.at(path, (ino) => this.mutate({}, (ctx) => this.fs.removexattr(ctx, ino, name)));
   }
@@ -383,17 +344,13 @@ export class FsHarness {
     }
     if (this.daemon.errors.length > 0) throw new Error(`logged: ${this.daemon.errors.join('\n')}`);
   }
+}
 
-  private newHome(): string {
-    const home = mkdtempSync(join(this.options.onDisk || !existsSync('/dev/shm') ? tmpdir() : '/dev/shm', 'hearthfs-fs-'));
-    this.homes.push(home);
-    return home;
-  }
-
-  private async start(dir: string): Promise<void> {
-    let state = 1;
-    const random = (): number => (state = (state * 48_271) % 2_147_483_647) / 2_147_483_647;
-    this.daemon = await FsDaemon.start({ dir, store: this.faulty, clock: this.clock, health: this.health, random }, this.generation, this.options);
+async function attempt<T>(run: () => MaybePromise<T>): Promise<{ readonly value: Awaited<T> } | { readonly error: unknown }> {
+  try {
+    return { value: await run() };
+  } catch (error) {
+    return { error };
   }
 }
 

@@ -5,3 +5,6 @@ export const scale = Number(process.env['HEARTHFS_TEST_SCALE'] ?? '0.05');
 export function scaled(full: number, least = 1): number {
   return Math.max(least, Math.round(full * scale));
 }
+
+/** How much longer than usual everything may take: a soak beside other work is slow without being stuck. */
+export const patience = Number(process.env['HEARTHFS_TEST_PATIENCE'] ?? '1');
