@@ -1,5 +1,5 @@
 /** Words of the command line into flags and positionals. Everything wrong here is exit code 2 and says what was probably meant. */
-import { parseArgs as splitWords } from 'node:util';
+import yargs from 'yargs';
 import { UserError } from '../base/user-error.js';
 import { nearest } from './parse.js';
 
@@ -17,50 +17,38 @@ export interface ParsedArgs {
   readonly flags: ReadonlyMap<string, string | boolean>;
 }
 
-/**
- * `--x VALUE`, `--x=VALUE`, `--x`, `--no-x`, `--x=false`, `-h`; after `--` only positionals.
- * @param command for messages. Every command also knows `--help`.
- */
+/** @param command for messages. Every command also knows `--help`. */
 export function parseArgs(command: string, argv: readonly string[], specs: readonly FlagSpec[], positionalsMax: number): ParsedArgs {
   const all: readonly FlagSpec[] = [...specs, { name: 'help', kind: 'boolean', help: '' }];
-  const { tokens } = splitWords({
-    args: [...argv], strict: false, tokens: true, allowPositionals: true,
-    options: Object.fromEntries(all.map(({ name, kind }) => [name, { type: kind === 'text' ? 'string' as const : 'boolean' as const, ...(name === 'help' && { short: 'h' }) }])),
-  });
+  const boolean = all.filter((spec) => spec.kind === 'boolean').map((spec) => spec.name);
+  const string = all.filter((spec) => spec.kind === 'text').map((spec) => spec.name);
+  const parsed = yargs([...argv])
+    .parserConfiguration({
+      'camel-case-expansion': false, 'dot-notation': false, 'parse-numbers': false, 'parse-positional-numbers': false, 'strip-aliased': true,
+      'short-option-groups': true, 'populate--': false, 'boolean-negation': true, 'duplicate-arguments-array': true, 'greedy-arrays': false,
+    })
+    .exitProcess(false).help(false).version(false).showHelpOnFail(false)
+    .fail((message: string, error: Error | undefined) => {
+      throw new UserError(message || error?.message || 'The command line cannot be read', 2);
+    })
+    .boolean(boolean).string(string).alias('help', 'h')
+    .parseSync();
   const flags = new Map<string, string | boolean>();
-  const times = new Map<string, number>();
-  const positionals: string[] = [];
-  for (const token of tokens) {
-    if (token.kind === 'positional') positionals.push(token.value);
-    if (token.kind !== 'option') continue;
-    const spec = specOf(token.name, all);
-    if (!spec) throw unknownFlag(command, token.name, all);
-    flags.set(spec.name, spec.kind === 'text' ? textOf(token, spec) : switchOf(token, spec));
-    times.set(spec.name, (times.get(spec.name) ?? 0) + 1);
+  for (const [name, value] of Object.entries(parsed)) {
+    if (name === '_' || name === '$0') continue;
+    const spec = all.find((candidate) => candidate.name === name);
+    if (!spec) throw unknownFlag(command, name, all);
+    if (value === undefined) continue;
+    if (Array.isArray(value)) throw new UserError(`--${name} is given ${value.length} times; give it once`, 2);
+    if (value === '' && spec.kind === 'text') throw new UserError(`--${name} needs a value: --${name} ${spec.unit ?? 'VALUE'}`, 2);
+    if (typeof value === 'boolean' && spec.kind === 'text') throw new UserError(`--${name} cannot be switched off; leave it out instead`, 2);
+    flags.set(name, value as string | boolean);
   }
-  for (const [name, count] of times) if (count > 1) throw new UserError(`--${name} is given ${count} times; give it once`, 2);
+  const positionals = parsed._.map(String);
   if (positionals.length > positionalsMax) {
     throw new UserError(`\`hearthfs ${command}\` does not expect ${JSON.stringify(positionals[positionalsMax])}; see \`hearthfs help ${command}\``, 2);
   }
   return { positionals, flags };
-}
-
-interface OptionToken { readonly name: string; readonly value?: string | undefined; readonly inlineValue?: boolean | undefined }
-
-function specOf(name: string, all: readonly FlagSpec[]): FlagSpec | undefined {
-  return all.find((spec) => spec.name === name) ?? all.find((spec) => name === `no-${spec.name}`);
-}
-
-function textOf(token: OptionToken, spec: FlagSpec): string {
-  if (token.name !== spec.name) throw new UserError(`--${spec.name} cannot be switched off; leave it out instead`, 2);
-  const isNextFlag = token.inlineValue === false && /^-./.test(token.value ?? '');
-  if (token.value === undefined || token.value === '' || isNextFlag) throw new UserError(`--${spec.name} needs a value: --${spec.name} ${spec.unit ?? 'VALUE'}`, 2);
-  return token.value;
-}
-
-function switchOf({ name, value }: OptionToken, spec: FlagSpec): boolean {
-  if (value !== undefined && value !== 'true' && value !== 'false') throw new UserError(`--${name} takes no value but true or false`, 2);
-  return (value !== 'false') === (name === spec.name);
 }
 
 function unknownFlag(command: string, name: string, known: readonly FlagSpec[]): UserError {
