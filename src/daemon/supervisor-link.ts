@@ -9,6 +9,7 @@
  */
 import { assert } from '../base/assert.js';
 import { fcntl } from '../base/libc.js';
+import { UserError } from '../base/user-error.js';
 import type { MountConfig } from './config.js';
 
 export const deviceDescriptor = 3;
@@ -61,14 +62,25 @@ export class SupervisorLink {
     process.channel?.unref();
   }
 
-  /** Everything slow is done; resolves once the device is mounted. Reading it earlier fails with EPERM. */
+  /**
+   * Everything slow is done; resolves once the device is mounted. Reading it earlier fails with EPERM. If the supervisor dies over it: the first
+   * daemon of a mount gives up, or it would hold the cache directory for a mount that never comes; a later one goes on, its mount is there.
+   */
   prepared(): Promise<void> {
     process.channel?.ref();
-    return new Promise((resolve) => {
-      this.mounted = () => {
+    return new Promise((resolve, reject) => {
+      const done = (): void => {
+        process.off('disconnect', lost);
         process.channel?.unref();
         resolve();
       };
+      const lost = (): void => {
+        if (this.generation > 0) done();
+        else reject(new UserError('The supervisor ended before the mount was there; mount again'));
+      };
+      if (!process.connected) return lost();
+      process.once('disconnect', lost);
+      this.mounted = done;
       this.send({ type: 'prepared' });
     });
   }
