@@ -20,6 +20,7 @@ export class RangeSet {
   }
 
   get isEmpty(): boolean { return this.ranges.length === 0; }
+  get count(): number { return this.ranges.length; }
   get sizeBytes(): number { return this.ranges.reduce((sum, range) => sum + range.end - range.start, 0); }
   [Symbol.iterator](): IterableIterator<Range> { return this.ranges[Symbol.iterator](); }
 

@@ -17,6 +17,7 @@ import type { Db } from '../db/db.js';
 import type { Disk } from '../base/disk.js';
 import { lseek } from '../base/libc.js';
 import { RangeSet, type Range } from '../base/range-set.js';
+import type { ChangeLog } from './change-log.js';
 import type { FdCache } from './fd-cache.js';
 import { isQuiescent } from './lease.js';
 
@@ -38,6 +39,7 @@ export interface ContentHost {
   readonly db: Db;
   readonly disk: Disk;
   readonly fds: FdCache;
+  readonly changes: ChangeLog;
   storeMissing(id: number, missing: Buffer): void;
   /** The file takes about this much more of the disk. */
   grew(id: number, bytes: number): void;
@@ -118,10 +120,11 @@ export class ContentFile {
   }
 
   truncate(sizeBytes: number): void {
+    const before = this.sizeBytes;
     this.host.disk.truncate('content.truncate', this.host.fds.get(this, true), sizeBytes);
     this.knownSize = sizeBytes;
     this.clip(sizeBytes);
-    this.changed();
+    this.changed(Math.min(before, sizeBytes), Infinity);
   }
 
   /** So that a crash finds in the file itself the times a program set after its last write. Precise to about a microsecond. */
@@ -138,7 +141,7 @@ export class ContentFile {
     if (mode & (Mode.PUNCH_HOLE | Mode.ZERO_RANGE)) this.drop(offset, offset + length);
     if (!(mode & Mode.PUNCH_HOLE) && !moves) this.host.grew(this.id, length);
     this.clip(size);
-    this.changed();
+    this.changed(offset, moves ? Infinity : offset + length);
   }
 
   /** lseek(2) with SEEK_DATA or SEEK_HOLE; missing bytes count as data. Throws ENXIO as lseek does. */
@@ -257,7 +260,7 @@ export class ContentFile {
     if (gap + growth > 0) this.host.grew(this.id, gap + growth);
     this.knownSize = Math.max(this.knownSize, end);
     this.drop(start, end);
-    this.changed();
+    this.changed(start, end);
   }
 
   private drop(start: number, end: number): void {
@@ -283,8 +286,9 @@ export class ContentFile {
     this.host.db.onRollback(() => (this.stored = before));
   }
 
-  private changed(): void {
+  private changed(start: number, end: number): void {
     this.version++;
+    this.host.changes.changed(this.id, start, end);
     this.host.wrote(this);
   }
 }

@@ -23,6 +23,7 @@ import type { Db } from '../db/db.js';
 import { claimDirectory } from '../db/state-dir.js';
 import { Bookkeeping } from './bookkeeping.js';
 import { ContentLostError } from './cache-error.js';
+import { ChangeLog } from './change-log.js';
 import { ContentDir, rootShard } from './content-dir.js';
 import { ContentFile, decodeMissing, type ContentHost } from './content-file.js';
 import { ContentRows } from './content-rows.js';
@@ -43,6 +44,7 @@ export class ContentStore implements ContentHost {
   readonly db: Db;
   readonly disk: Disk;
   readonly fds: FdCache;
+  readonly changes = new ChangeLog();
   private readonly clock: Clock;
   private readonly log: Log;
   private readonly metrics: Metrics;
@@ -324,13 +326,8 @@ export class ContentStore implements ContentHost {
   }
 
   /** Files with data (or a name) that no sync has covered. Those the kernel writes in passthrough are the caller's to know. */
-  unsynced(): number[] {
-    return this.syncs.unsyncedIds;
-  }
-
-  syncFile(file: ContentFile): Promise<void> {
-    return this.syncs.syncOne(file);
-  }
+  unsynced(): number[] { return this.syncs.unsyncedIds; }
+  syncFile(file: ContentFile): Promise<void> { return this.syncs.syncOne(file); }
 
   // ---- checks
 
@@ -410,6 +407,7 @@ export class ContentStore implements ContentHost {
     this.syncs.forget(id);
     this.books.forget(id);
     this.integrity.forget(id);
+    this.changes.forget(id);
   }
 
   private addRow(row: ReturnType<ContentRows['get']>): void {

@@ -21,6 +21,7 @@ import { ConditionalStore } from '../s3/conditional-store.js';
 import type { Health } from '../s3/health.js';
 import { openTransferPool } from '../transfer/transfer-pool.js';
 import { defaultWritebackConfig } from '../writeback/ports.js';
+import { BlockDigestTable } from '../writeback/block-digests.js';
 import { HardLinks } from '../writeback/hard-links.js';
 import { Writeback } from '../writeback/writeback.js';
 import { checkBucketIdentity } from './bucket-identity.js';
@@ -96,10 +97,10 @@ export async function compose(config: MountConfig, generation: number, kernel: K
     config: { keyPrefix: config.prefix, uploadDelayMs: config.uploadDelayMs, readOnly: config.readOnly || capabilities.readOnly },
   });
   const writeback = new Writeback({
-    db, tree, journal, attempts, conflicts, links, reader, discovery, store, clock, log, metrics, random: Math.random, hostname: hostname(),
+    db, tree, journal, attempts, conflicts, links, digests: new BlockDigestTable(db), reader, discovery, store, clock, log, metrics, random: Math.random, hostname: hostname(),
     contents: {
       find: (id) => contents.find(id), create: (sizeBytes) => contents.create(sizeBytes, sizeBytes > 0 ? 'all' : 'none'), setDirty: (id, dirty) => contents.setDirty(id, dirty),
-      remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids),
+      remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids), changesSince: (id, gen) => contents.changes.since(id, gen),
     },
     config: { ...defaultWritebackConfig, uploadDelayMs: config.uploadDelayMs, uploadsMax: config.uploadsMax, scratchDir },
     hooks: {

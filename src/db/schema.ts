@@ -115,4 +115,12 @@ CREATE TABLE backing (ino INTEGER PRIMARY KEY, backing_id INTEGER NOT NULL, ctim
 CREATE TABLE replay (uniq TEXT PRIMARY KEY, opcode TEXT NOT NULL, result TEXT NOT NULL) WITHOUT ROWID;
 `,
   },
+  {
+    version: 2,
+    sql: `
+-- writeback: SHA-256 of the blocks of a big file's content as it was sent to S3: what a later version need not send again. One row per inode, of the
+-- newest generation that was sent; 32 bytes per block of block bytes, the last one short, all zeros: not known.
+CREATE TABLE block_digest (ino INTEGER PRIMARY KEY, gen INTEGER NOT NULL, block INTEGER NOT NULL, size INTEGER NOT NULL, sums BLOB NOT NULL);
+`,
+  },
 ];

@@ -29,6 +29,8 @@ export interface FsConfig {
 export interface Uploads {
   /** Resolves once everything about the inode is *uploaded*; rejects with the reason it is parked. */
   waitUploaded(ino: number, signal?: AbortSignal): Promise<void>;
+  /** Resolves when a request for the key that left is over, and it is on record what became of it; undefined if there is none. */
+  sending(key: string): Promise<void> | undefined;
 }
 
 /** Tells the kernel that what it has cached is no longer so. Never blocks the caller (K16). */

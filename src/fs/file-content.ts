@@ -10,6 +10,8 @@ const metadataDelayMs = 1000;
 /** Changing only the metadata of a big object costs a copy of it: wait longer for more changes (J11). */
 const bigMetadataDelayMs = 60_000;
 const bigObjectBytes = 100 * 2 ** 20;
+/** From here on it is noted where a file is changed: S3 copies no part smaller than this. */
+const loggedBytesMin = 5 * 2 ** 20;
 
 /**
  * Content files of inodes: where they come from, where their missing bytes are, and the step from clean to dirty.
@@ -54,6 +56,7 @@ export class FileContents {
         if (!row || row.etag === null) return null;
         return { key: row.key, etag: row.etag, ...(row.versionId !== null && { versionId: row.versionId }) };
       },
+      settled: (key) => this.deps.uploads.sending(key),
     };
   }
 
@@ -90,6 +93,8 @@ export class FileContents {
         inode.xattrs = rest;
       }
       contents.setDirty(file.id, true);
+      if (inode.sizeBytes >= loggedBytesMin) contents.changes.begin(file.id, inode.gen);
+      else contents.changes.end(file.id);
       tree.inodes.save(inode);
       this.markKeys(inode, this.deps.config.uploadDelayMs);
       if (knownPages) this.openedGen.set(inode.ino, inode.gen);

@@ -75,6 +75,7 @@ export class Passthrough {
       if (!inode || !file) continue;
       const backing = this.add(row.ino, row.backing_id, file);
       backing.writers = row.ctime_ns !== null || inode.unsealed;
+      if (backing.writers && inherit) this.deps.contents.changes.kernelWrites(file.id, true);
       backing.seen = row.ctime_ns === null ? null : { ctimeNs: BigInt(row.ctime_ns), size: BigInt(row.size!) };
       this.refresh(inode);
       if (inherit) this.inherited.add(row.ino);
@@ -232,7 +233,11 @@ export class Passthrough {
     if (backing.writers) return;
     backing.writers = true;
     backing.file.storePresenceNow();
-    this.deps.db.onRollback(() => (backing.writers = false));
+    this.deps.contents.changes.kernelWrites(backing.file.id, true);
+    this.deps.db.onRollback(() => {
+      backing.writers = false;
+      this.deps.contents.changes.kernelWrites(backing.file.id, false);
+    });
     const stat = backing.file.stat();
     assert(stat, `content file ${backing.file.id} is registered, but gone`);
     const { ctimeNs, size } = stat;
@@ -256,8 +261,12 @@ export class Passthrough {
     if (!backing.file.isQuiescent()) return false;
     this.refresh(inode);
     backing.writers = false;
+    this.deps.contents.changes.kernelWrites(backing.file.id, false);
     this.deps.db.tx(() => {
-      this.deps.db.onRollback(() => (backing.writers = true));
+      this.deps.db.onRollback(() => {
+        backing.writers = true;
+        this.deps.contents.changes.kernelWrites(backing.file.id, true);
+      });
       this.record(inode.ino, backing, null);
       if (!inode.unsealed) return;
       this.deps.tree.inodes.settle(inode);

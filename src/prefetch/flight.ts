@@ -18,6 +18,8 @@ export interface ReadSource {
   readonly file: ContentFile;
   /** Where the missing bytes are now; null: nowhere. */
   locate(): Location | null;
+  /** An upload of our own that may be replacing what is under the key: resolves when it is known what became of it (O3). */
+  settled?(key: Key): Promise<void> | undefined;
 }
 
 /** Somebody who wants a range to be present. */
@@ -100,7 +102,14 @@ export class Flight implements Job {
     for (let moves = 0; moves <= movesMax; moves++) {
       const where = this.source.locate();
       if (where === null) throw new SourceLostError(this.file.id, `The bytes of content ${this.file.id} are nowhere any more`, { cause: failure });
-      if (last && where.key === last.key && where.etag === last.etag && where.versionId === last.versionId) break; // O3: nobody here moved it
+      if (last && where.key === last.key && where.etag === last.etag && where.versionId === last.versionId) {
+        // O3: nobody here moved it, but for an upload whose answer is still to come
+        const settled = this.source.settled?.(where.key);
+        if (!settled) break;
+        last = undefined;
+        await settled;
+        continue;
+      }
       last = where;
       try {
         return await this.request(where, start, end);
@@ -110,7 +119,7 @@ export class Flight implements Job {
         this.host.metrics.add('prefetch.source_moves');
       }
     }
-    throw new SourceLostError(this.file.id, `The object ${last!.key} is gone or was replaced`, { cause: failure });
+    throw new SourceLostError(this.file.id, `The object ${last?.key ?? ''} is gone or was replaced`, { cause: failure });
   }
 
   private async request(where: Location, start: number, end: number): Promise<void> {

@@ -185,6 +185,24 @@ describe('failures', () => {
     expect(asked).toEqual(['gone', 'a', 'a']);
   });
 
+  test('O3: an object that an upload of our own is replacing is asked for again once that is over', async () => {
+    const s = await setup(MiB);
+    const replaced = Buffer.from(s.remote);
+    s.s3.objects.set('a', { etag: 'e2', bytes: replaced });
+    let etag = 'e1';
+    let over!: () => void;
+    const upload = new Promise<void>((resolve) => (over = resolve));
+    let asked = 0;
+    const source: ReadSource = { file: s.file, locate: () => ({ key: 'a', etag }), settled: () => (asked++ === 0 ? upload : undefined) };
+    const read = s.reader.ensure(source, 0, 1000);
+    await settle();
+    expect(asked).toBe(1);
+    etag = 'e2';
+    over();
+    await read;
+    expectBytes(s, 0, 1000);
+  });
+
   test('O3: an object that was replaced or is gone, and nobody moved it, is lost', async () => {
     const s = await setup(MiB);
     s.s3.objects.set('a', { etag: 'e2', bytes: Buffer.alloc(MiB) });

@@ -133,7 +133,7 @@ export class MemoryObjectStore implements ObjectStore {
   async uploadPart(key: Key, uploadId: string, number: number, body: Body, options?: CallOptions): Promise<Part> {
     const bytes = readBody(body);
     await this.enter('uploadPart', options);
-    return this.storePart(key, uploadId, number, bytes);
+    return { ...this.storePart(key, uploadId, number, bytes), sha256: createHash('sha256').update(bytes).digest('hex') };
   }
 
   async uploadPartCopy(key: Key, uploadId: string, number: number, source: CopySource, start: number, end: number, options?: CallOptions): Promise<Part> {

@@ -100,7 +100,13 @@ export interface GetResult {
 }
 
 export interface CopySource { readonly key: Key; readonly etag: ETag; readonly versionId?: string }
-export interface Part { readonly number: number; readonly etag: ETag; readonly sizeBytes: number }
+export interface Part {
+  readonly number: number;
+  readonly etag: ETag;
+  readonly sizeBytes: number;
+  /** Of the bytes that were sent, in hex; not of copied parts, nor of what the server lists. */
+  readonly sha256?: string;
+}
 export interface Upload { readonly key: Key; readonly uploadId: string; readonly initiatedMs: number }
 
 export interface CallOptions {

@@ -88,12 +88,12 @@ export async function mutation<T>(expected: Expected, call: Promise<T>): Promise
 }
 
 /**
- * A checksum the server verifies. CRC32 for objects (fast); Content-MD5 for parts, since a part's checksum must have been
- * announced when the upload was created, and for servers that know no CRC. None for streamed bodies: TLS covers those.
+ * A checksum of a whole object that the server verifies: CRC32 (fast), Content-MD5 where Node has no CRC. None for streamed bodies: TLS covers
+ * those. Parts go by the SHA-256 of their signature.
  */
-export function integrityHeaders(body: SendableBody, what: 'object' | 'part'): Record<string, string> {
+export function integrityHeaders(body: SendableBody): Record<string, string> {
   if (!(body instanceof Uint8Array)) return {};
-  if (what === 'object' && typeof zlib.crc32 === 'function') {
+  if (typeof zlib.crc32 === 'function') {
     const crc = Buffer.alloc(4);
     crc.writeUInt32BE(zlib.crc32(body));
     return { 'x-amz-checksum-crc32': crc.toString('base64') };

@@ -1,8 +1,9 @@
 /** Multipart uploads. Listings of parts and uploads are followed to their end, within bounds. */
+import { createHash } from 'node:crypto';
 import { openBody } from './body-source.js';
 import { attributesToHeaders, dateMs, headersToStored, one } from './object-headers.js';
 import type { Body, CallOptions, CopySource, Expected, Key, ObjectAttributes, ObjectHead, Part, Stored, Upload } from './object-store.js';
-import { integrityHeaders, mutation, type S3Context } from './s3-context.js';
+import { mutation, type S3Context } from './s3-context.js';
 import { StoreError } from './store-error.js';
 import { decodeKey } from './uri.js';
 import { completeUploadXml, field, nodes, parseXml, stripQuotes } from './xml.js';
@@ -30,14 +31,16 @@ export class S3Multipart {
   async uploadPart(key: Key, uploadId: string, number: number, body: Body, options?: CallOptions): Promise<Part> {
     const sendable = await openBody(body);
     const sizeBytes = sendable instanceof Uint8Array ? sendable.byteLength : sendable.lengthBytes;
+    // Signed, so the server checks it: no other checksum is needed, and a CRC would have to be announced when the upload is created.
+    const sha256 = sendable instanceof Uint8Array ? createHash('sha256').update(sendable).digest('hex') : undefined;
     return this.context.sender.send(
       {
-        kind: 'UPLOAD_PART', method: 'PUT', key: this.context.fullKey(key), query: { partNumber: String(number), uploadId }, body: sendable, headers: integrityHeaders(sendable, 'part'), idempotent: false,
-        ...this.context.limits(options, sizeBytes),
+        kind: 'UPLOAD_PART', method: 'PUT', key: this.context.fullKey(key), query: { partNumber: String(number), uploadId }, body: sendable, idempotent: false,
+        ...(sha256 !== undefined && { payloadSha256: sha256 }), ...this.context.limits(options, sizeBytes),
       },
       async (exchange) => {
         await exchange.drain();
-        return { number, etag: headersToStored(exchange.headers).etag, sizeBytes };
+        return { number, etag: headersToStored(exchange.headers).etag, sizeBytes, ...(sha256 !== undefined && { sha256 }) };
       },
     );
   }

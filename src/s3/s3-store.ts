@@ -111,7 +111,7 @@ class S3Store implements ObjectStore, EtagQuoting {
     const stored = await mutation(expected, this.sender.send(
       {
         kind: 'PUT', method: 'PUT', key: this.context.fullKey(key), idempotent: false, body: sendable, ...this.context.limits(options, sizeBytes),
-        headers: { ...attributesToHeaders(attributes), ...this.context.conditions(expected), ...integrityHeaders(sendable, 'object') },
+        headers: { ...attributesToHeaders(attributes), ...this.context.conditions(expected), ...integrityHeaders(sendable) },
       },
       async (exchange) => {
         await exchange.drain();

@@ -27,6 +27,8 @@ export interface S3Request {
   readonly query?: Readonly<Record<string, string>>;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: SendableBody;
+  /** Of the body, if it is known: then it is signed over https, too. */
+  readonly payloadSha256?: string;
   /** Statuses below 300 are successes; these too. */
   readonly alsoOk?: readonly number[];
   readonly idempotent: boolean;
@@ -93,7 +95,7 @@ export class Sender {
     const path = this.path(request.key);
     const query = request.query ? encodeQuery(request.query) : '';
     const headers: Record<string, string> = { host: endpoint.host, ...request.headers };
-    signer.sign(request.method, path, query, headers, payloadHash(request.body, endpoint.secure), credentials, endpoint.scope, this.nowMs());
+    signer.sign(request.method, path, query, headers, request.payloadSha256 ?? payloadHash(request.body, endpoint.secure), credentials, endpoint.scope, this.nowMs());
     headers['user-agent'] = 'hearthfs'; // proxies may change it: not signed
 
     const startedMs = clock.monotonic();

@@ -19,6 +19,8 @@ interface Given {
   sending?: Key[];
   parked?: Key[];
   deletes?: Key[];
+  /** ino -> key of the object its new version can be made from. */
+  bases?: Record<number, Key>;
 }
 
 function inode(ino: number, fields: Partial<Inode> = {}): Inode {
@@ -45,6 +47,7 @@ function world(given: Given): World {
     holding: (ino, gen) => objects.filter((object) => object.etag !== null && object.ino === ino && object.gen === gen),
     inode: (ino) => inodes.get(ino),
     keysOf: (node) => [...tree].filter(([, other]) => other.ino === node.ino).map(([key]) => key),
+    base: (_key, node) => objects.find((object) => object.key === given.bases?.[node.ino]),
     isComplete: (node) => !(given.partial ?? []).includes(node.ino),
     isKept: (node) => ![...(given.partial ?? []), ...(given.unrecorded ?? [])].includes(node.ino),
     isHeld: (ino) => (given.held ?? []).includes(ino),

@@ -22,10 +22,12 @@ export type Action =
   /** The whole content in one request: regular files up to the limit, symlinks, special files. `metadataOnly`: the content is there already. */
   | { readonly do: 'put'; readonly inode: Inode; readonly expected: ETag | null; readonly metadataOnly: boolean }
   | { readonly do: 'multipart'; readonly inode: Inode; readonly expected: ETag | null }
+  /** A new version of a big object whose unchanged ranges are copied inside S3 from the version it was changed from. */
+  | { readonly do: 'compose'; readonly inode: Inode; readonly source: CopySource; readonly baseGen: number; readonly expected: ETag | null }
   /** From another key, or from the key itself to replace its metadata. `byParts`: larger than one copy may be. */
   | { readonly do: 'copy'; readonly inode: Inode; readonly source: CopySource; readonly expected: ETag | null; readonly byParts: boolean; readonly metadataOnly: boolean }
   | { readonly do: 'marker'; readonly inode: Inode; readonly expected: ETag | null }
-  /** Bytes that are only in S3 must come first: a changed file is uploaded whole. */
+  /** Bytes that are only in S3 must come first: the file is uploaded whole. */
   | { readonly do: 'fill'; readonly inode: Inode }
   /** Make the bytes of `inode` complete, synced and unevictable, so that the object that holds them may be overwritten. */
   | { readonly do: 'hold'; readonly inode: Inode }
@@ -59,6 +61,11 @@ export interface World {
   holding(ino: number, gen: number): readonly ObjectRow[];
   inode(ino: number): Inode | undefined;
   keysOf(inode: Inode): readonly Key[];
+  /**
+   * The object that bytes of the inode's content can be copied from: big enough, an earlier generation, and it can be told which bytes are still
+   * the same. undefined: there is none, or it was tried for this generation and was of no use.
+   */
+  base(key: Key, inode: Inode): ObjectRow | undefined;
   /** Every byte of the inode's content is here. */
   isComplete(inode: Inode): boolean;
   /** And it is on record and synced that it is: a crash does not change it. */
@@ -141,6 +148,10 @@ function file(key: Key, inode: Inode, row: ObjectRow | undefined, world: World):
       if (!world.sending(holder.key)) return { do: 'copy', inode, source: sourceOf(holder), expected, byParts: inode.sizeBytes > limits.copyBytesMax, metadataOnly: false };
       busySource = holder.key;
     }
+  }
+  if (inode.sizeBytes > limits.singlePutBytesMax) {
+    const base = world.base(key, inode);
+    if (base !== undefined) return { do: 'compose', inode, source: sourceOf(base), baseGen: base.gen!, expected };
   }
   if (world.isComplete(inode)) {
     if (inode.sizeBytes <= limits.singlePutBytesMax) return { do: 'put', inode, expected, metadataOnly: false };

@@ -1,6 +1,6 @@
 import { assert } from '../base/assert.js';
 import type { Inode } from '../meta/inode.js';
-import type { LocalFile, WritebackDeps } from './ports.js';
+import type { ByteSource, LocalFile, WritebackDeps } from './ports.js';
 import type { TreeWorld } from './world.js';
 
 /** Brings bytes here that are only in S3, because a changed file is uploaded whole, or because its only copy is in the way. */
@@ -10,16 +10,7 @@ export class Filler {
   async fill(inode: Inode, signal: AbortSignal): Promise<void> {
     const { db, tree, reader, contents } = this.deps;
     const file = this.localFile(inode);
-    if (!file.isComplete) {
-      await reader.fetchWhole({
-        file,
-        locate: () => {
-          const now = tree.inodes.get(inode.ino);
-          const holder = now && tree.objects.holding(now.ino, now.baseGen ?? now.gen)[0];
-          return holder ? { key: holder.key, etag: holder.etag!, ...(holder.versionId !== null && { versionId: holder.versionId }) } : null;
-        },
-      }, signal);
-    }
+    if (!file.isComplete) await reader.fetchWhole(this.sourceOf(inode.ino, file), signal);
     if (!file.isKept) await contents.sync([file.id]); // a base is given up only for bytes that a crash leaves here
     const now = tree.inodes.get(inode.ino);
     if (now === undefined || now.baseGen === null || now.content !== file.id || !file.isKept) return;
@@ -41,6 +32,25 @@ export class Filler {
     await contents.sync([file.id]);
     const now = this.deps.tree.inodes.get(inode.ino);
     if (now?.content === file.id && now.nlink > 0 && this.world.isKept(now)) this.world.hold(now); // an orphan's bytes need no more than to be kept
+  }
+
+  /** Where the missing bytes of a file are; undefined if there is no file. */
+  source(ino: number): ByteSource | undefined {
+    const content = this.deps.tree.inodes.get(ino)?.content ?? null;
+    const file = content === null ? undefined : this.deps.contents.find(content);
+    return file && this.sourceOf(ino, file);
+  }
+
+  private sourceOf(ino: number, file: LocalFile): ByteSource {
+    const { tree } = this.deps;
+    return {
+      file,
+      locate: () => {
+        const now = tree.inodes.get(ino);
+        const holder = now && tree.objects.holding(now.ino, now.baseGen ?? now.gen)[0];
+        return holder ? { key: holder.key, etag: holder.etag!, ...(holder.versionId !== null && { versionId: holder.versionId }) } : null;
+      },
+    };
   }
 
   private localFile(inode: Inode): LocalFile {

@@ -19,6 +19,7 @@ import { FaultyStore, type FaultyOptions } from '../s3/faulty-store.js';
 import { MemoryObjectStore } from '../s3/memory-object-store.js';
 import { StoreError } from '../s3/store-error.js';
 import { ObjectReader } from '../prefetch/object-reader.js';
+import { BlockDigestTable } from './block-digests.js';
 import { nameOf, parentOf } from './desired.js';
 import { HardLinks } from './hard-links.js';
 import { defaultWritebackConfig, type WritebackConfig, type WritebackDeps } from './ports.js';
@@ -30,7 +31,7 @@ const root = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
 const KiB = 1024;
 export const testConfig = {
   ...defaultWritebackConfig, uploadsMax: 4, singlePutBytesMax: 64 * KiB, partBytes: 16 * KiB, copyPartBytes: 16 * KiB, copyBytesMax: 256 * KiB,
-  metadataPutBytesMax: KiB, coalesceAboveBytes: 128 * KiB, holdBytesMax: 128 * KiB,
+  metadataPutBytesMax: KiB, coalesceAboveBytes: 128 * KiB, holdBytesMax: 128 * KiB, reuseAboveBytes: 96 * KiB, reusePartBytesMin: 8 * KiB,
 };
 
 export type Mutation = 'put' | 'copy' | 'delete' | 'completeUpload' | 'createUpload' | 'uploadPart' | 'uploadPartCopy';
@@ -64,7 +65,7 @@ export class TestMount {
     });
     this.reader = reader;
     let seed = 1;
-    const tables = { tree, journal: new Journal(db, clock), attempts: new AttemptTable(db), conflicts: new ConflictTable(db) };
+    const tables = { tree, journal: new Journal(db, clock), attempts: new AttemptTable(db), conflicts: new ConflictTable(db), digests: new BlockDigestTable(db) };
     const links = new HardLinks({
       ...tables, clock, log: silentLog, metrics: new Metrics(), openCount: () => 0, orphaned: () => undefined, config: { keyPrefix: '', uploadDelayMs: testConfig.uploadDelayMs, readOnly: false },
       kernel: { nameChanged: (parent, name) => this.announced.push(`${parent}/${name}`), contentChanged: () => undefined },
@@ -73,7 +74,7 @@ export class TestMount {
       db, ...tables, links,
       contents: {
         find: (id) => contents.find(id), create: (size) => contents.create(size, size > 0 ? 'all' : 'none'), setDirty: (id, dirty) => contents.setDirty(id, dirty),
-        remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids),
+        remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids), changesSince: (id, gen) => contents.changes.since(id, gen),
       },
       reader, discovery: new Discovery(tree, { uid: 0, gid: 0, umask: 0o022 }), store, clock, log: silentLog, metrics: new Metrics(),
       random: () => (seed = (seed * 48271) % 2147483647) / 2147483647, hostname: 'alpha',
@@ -373,6 +374,7 @@ export class TestMount {
       inode.mgen++;
       inode.unsealed = true;
       this.contents.setDirty(file.id, true);
+      this.contents.changes.begin(file.id, inode.gen);
       this.deps.tree.inodes.save(inode);
       this.mark(inode);
     });

@@ -77,8 +77,20 @@ export class Ledger {
       key, etag: stored.etag, sizeBytes: stored.sizeBytes, lastModifiedMs: stored.lastModifiedMs ?? null, versionId: stored.versionId ?? null, ...made,
     });
     const inode = tree.inodes.get(made.ino);
-    if (inode) this.settle(inode);
+    if (inode) {
+      this.rebase(inode, made.gen);
+      this.settle(inode);
+    }
     this.touched(key);
+  }
+
+  /** What is still missing here was copied into the new object, so it is there now, and nowhere else perhaps. */
+  private rebase(inode: Inode, gen: number): void {
+    const { baseGen } = inode;
+    if (baseGen === null || baseGen >= gen || gen > inode.gen) return;
+    this.deps.db.onRollback(() => (inode.baseGen = baseGen));
+    inode.baseGen = gen === inode.gen ? null : gen;
+    this.deps.tree.inodes.save(inode);
   }
 
   /** After anything about `key` became known: its row goes if there is nothing left to do, else it is due anew. */

@@ -1,16 +1,18 @@
 import { sharedAbort } from '../base/shared-abort.js';
+import type { Range } from '../base/range-set.js';
 import { Semaphore } from '../base/semaphore.js';
 import type { Attempt } from '../journal/attempts.js';
 import type { Inode } from '../meta/inode.js';
 import type { CopySource, ETag, Key, Part } from '../s3/object-store.js';
 import { StoreError } from '../s3/store-error.js';
+import { noDigests, noteSum, type BlockDigests } from './block-digests.js';
 import type { Begun, Ledger } from './ledger.js';
+import { partsMax } from './part-plan.js';
 import type { WritebackDeps } from './ports.js';
 import type { Seal } from './seal.js';
 import type { ActionOf, Sender, Sent } from './upload.js';
 
 const MiB = 1024 * 1024;
-const partsMax = 10_000;
 /** Acknowledged parts are written down this often: a crash sends at most this much again, and the row is not rewritten for every part. */
 const partsPerRecord = 16;
 /** How far the server's clock may be off ours. */
@@ -18,7 +20,12 @@ const clockSkewMs = 5 * 60_000;
 
 /** Objects sent, or copied inside S3, in parts. Nothing is visible before Complete, which carries the condition. */
 export class MultipartSender {
-  constructor(private readonly deps: WritebackDeps, private readonly ledger: Ledger, private readonly sender: Sender) {}
+  /** Of all uploads together: each holds a part in memory. */
+  private readonly slots: Semaphore;
+
+  constructor(private readonly deps: WritebackDeps, private readonly ledger: Ledger, private readonly sender: Sender) {
+    this.slots = new Semaphore(deps.config.partsInFlightMax);
+  }
 
   /** From the local file. The gen is checked before Complete (S4). */
   async upload(key: Key, action: ActionOf<'multipart'>, signal: AbortSignal): Promise<Sent> {
@@ -31,16 +38,17 @@ export class MultipartSender {
       const begun = await this.begin(key, action, { inode, gen: seal.gen, seal, partSize, hasNewContent: true, ...(earlier && { earlier }) }, signal);
       if (begun === undefined) return 'moved';
       const { path } = seal;
-      const send = (uploadId: string, number: number, start: number, end: number, partSignal: AbortSignal): Promise<Part> =>
+      const send = (uploadId: string, number: number, { start, end }: Range, partSignal: AbortSignal): Promise<Part> =>
         this.deps.store.uploadPart(key, uploadId, number, { kind: 'file', path, start, end }, { signal: partSignal });
-      const parts = await this.parts(begun, seal.sizeBytes, partSize, send, () => this.mayGoOn(seal, inode.ino), signal);
+      const parts = await this.send(begun, evenly(seal.sizeBytes, partSize), send, () => this.mayGoOn(seal, inode.ino), signal);
+      await seal.durable; // a record of the upload must not outlive the bytes (D1), and nobody sees any of it before Complete
       if (parts === null || !(await seal.isIntact())) {
         this.sender.cameInto(inode.ino);
         await this.giveUp(begun, signal);
         return 'moved';
       }
       this.sender.rests(inode.ino);
-      await this.complete(begun, parts, action.expected, seal.sizeBytes, signal);
+      await this.complete(begun, parts, action.expected, seal.sizeBytes, this.digests(seal, partSize, parts), signal);
       this.deps.metrics.add('writeback.multipart_uploads');
       this.deps.metrics.add('writeback.put_bytes', seal.sizeBytes);
       return 'sent';
@@ -57,10 +65,10 @@ export class MultipartSender {
     const partSize = earlier?.partSizeBytes ?? partSizeFor(sizeBytes, this.deps.config.copyPartBytes);
     const begun = await this.begin(key, action, { inode, gen: inode.gen, seal: null, partSize, hasNewContent: false, source, ...(earlier && { earlier }) }, signal);
     if (begun === undefined) return 'moved';
-    const send = (uploadId: string, number: number, start: number, end: number, partSignal: AbortSignal): Promise<Part> =>
+    const send = (uploadId: string, number: number, { start, end }: Range, partSignal: AbortSignal): Promise<Part> =>
       this.deps.store.uploadPartCopy(key, uploadId, number, source, start, end, { signal: partSignal });
-    const parts = await this.parts(begun, sizeBytes, partSize, send, () => true, signal);
-    await this.complete(begun, parts!, action.expected, sizeBytes, signal);
+    const parts = await this.send(begun, evenly(sizeBytes, partSize), send, () => true, signal);
+    await this.complete(begun, parts!, action.expected, sizeBytes, undefined, signal);
     this.deps.metrics.add('writeback.copies');
     return 'sent';
   }
@@ -91,7 +99,8 @@ export class MultipartSender {
     return fits ? attempt : undefined;
   }
 
-  private async begin(key: Key, action: ActionOf<'multipart'> | ActionOf<'copy'>,
+  /** The attempt on record, and an upload with its id. @returns undefined if it is not what should be done any more. */
+  async begin(key: Key, action: ActionOf<'multipart'> | ActionOf<'copy'> | ActionOf<'compose'>,
     plan: { inode: Inode; gen: number; seal: Seal | null; partSize: number; hasNewContent: boolean; source?: CopySource; earlier?: Attempt }, signal: AbortSignal): Promise<Begun | undefined> {
     const { attempts, db, store, tree } = this.deps;
     const { earlier } = plan;
@@ -108,7 +117,7 @@ export class MultipartSender {
     if (uploadId !== null) {
       const known = await store.listParts(key, uploadId, { signal });
       if (known === null) uploadId = null; // aborted behind our back, by a lifecycle rule perhaps
-      else parts = known;
+      else parts = known.map((part) => begun.begun.attempt.parts.find(({ number, etag, sizeBytes }) => number === part.number && etag === part.etag && sizeBytes === part.sizeBytes) ?? part);
     }
     if (uploadId === null) {
       // A resumed attempt brings its nonce but not its attributes; a new upload must carry the attempt's nonce all the same.
@@ -119,37 +128,35 @@ export class MultipartSender {
     return { ...begun.begun, attempt };
   }
 
-  private mayGoOn(seal: Seal, ino: number): boolean {
+  mayGoOn(seal: Seal, ino: number): boolean {
     return this.deps.tree.inodes.get(ino)?.gen === seal.gen || seal.path.startsWith(this.deps.config.scratchDir);
   }
 
-  /** All parts, the acknowledged ones not again; null if `mayGoOn` said no. */
-  private async parts(begun: Begun, sizeBytes: number, partSize: number,
-    send: (uploadId: string, number: number, start: number, end: number, signal: AbortSignal) => Promise<Part>, mayGoOn: () => boolean, signal: AbortSignal): Promise<Part[] | null> {
+  /** All parts of these ranges, the acknowledged ones not again; null if `mayGoOn` said no. */
+  async send(begun: Begun, ranges: readonly Range[],
+    send: (uploadId: string, number: number, range: Range, signal: AbortSignal) => Promise<Part>, mayGoOn: () => boolean, signal: AbortSignal): Promise<Part[] | null> {
     const { key, parts: known } = begun.attempt;
     const uploadId = begun.attempt.uploadId!;
-    const count = Math.ceil(sizeBytes / partSize);
     const done = new Map<number, Part>();
     for (const part of known) {
-      const expectedSize = part.number === count ? sizeBytes - (count - 1) * partSize : partSize;
-      if (part.number <= count && part.sizeBytes === expectedSize) done.set(part.number, part);
+      const range = ranges[part.number - 1];
+      if (range && part.sizeBytes === range.end - range.start) done.set(part.number, part);
     }
     const failed = sharedAbort();
-    const slots = new Semaphore(this.deps.config.partsInFlightMax);
     const flights: Promise<void>[] = [];
     let unrecorded = 0;
     let isStopped = false;
     try {
-      for (let number = 1; number <= count; number++) {
+      for (const [index, range] of ranges.entries()) {
+        const number = index + 1;
         if (done.has(number)) continue;
-        const release = await slots.acquire();
+        const release = await this.slots.acquire();
         isStopped ||= !mayGoOn();
         if (isStopped || failed.signal.aborted) {
           release();
           break;
         }
-        const start = (number - 1) * partSize;
-        flights.push(send(uploadId, number, start, Math.min(sizeBytes, start + partSize), AbortSignal.any([signal, failed.signal])).then((part) => {
+        flights.push(send(uploadId, number, range, AbortSignal.any([signal, failed.signal])).then((part) => {
           done.set(number, part);
           if (++unrecorded >= partsPerRecord) {
             unrecorded = 0;
@@ -167,14 +174,24 @@ export class MultipartSender {
     return isStopped ? null : sorted(done);
   }
 
-  private async complete(begun: Begun, parts: readonly Part[], expected: ETag | null, sizeBytes: number, signal: AbortSignal): Promise<void> {
+  async complete(begun: Begun, parts: readonly Part[], expected: ETag | null, sizeBytes: number, digests: BlockDigests | undefined, signal: AbortSignal): Promise<void> {
     const { key, uploadId } = begun.attempt;
     const stored = await this.deps.store.completeUpload(key, uploadId!, parts, expected, { signal });
-    this.deps.db.tx(() => this.ledger.finish(begun, stored, sizeBytes));
+    this.deps.db.tx(() => {
+      this.ledger.finish(begun, stored, sizeBytes);
+      if (digests) this.deps.digests.put(begun.attempt.ino!, digests);
+    });
+  }
+
+  private digests({ gen, sizeBytes }: Seal, partSize: number, parts: readonly Part[]): BlockDigests | undefined {
+    if (sizeBytes < this.deps.config.reuseAboveBytes) return undefined;
+    const digests = noDigests(gen, sizeBytes, partSize);
+    for (const { number, sizeBytes: length, sha256 } of parts) if (sha256 !== undefined) noteSum(digests, (number - 1) * partSize, (number - 1) * partSize + length, Buffer.from(sha256, 'hex'));
+    return digests;
   }
 
   /** The content changed on the way: nothing of it was visible, and nothing of it is wanted. */
-  private async giveUp(begun: Begun, signal: AbortSignal): Promise<void> {
+  async giveUp(begun: Begun, signal: AbortSignal): Promise<void> {
     try {
       await this.deps.store.abortUpload(begun.attempt.key, begun.attempt.uploadId!, { signal });
     } catch (error) {
@@ -188,6 +205,10 @@ export class MultipartSender {
 /** The smallest size, unless that makes more than 10,000 parts; then whole mebibytes. */
 export function partSizeFor(sizeBytes: number, smallest: number): number {
   return smallest * partsMax >= sizeBytes ? smallest : Math.ceil(sizeBytes / partsMax / MiB) * MiB;
+}
+
+function evenly(sizeBytes: number, partSize: number): Range[] {
+  return Array.from({ length: Math.ceil(sizeBytes / partSize) }, (_, i) => ({ start: i * partSize, end: Math.min(sizeBytes, (i + 1) * partSize) }));
 }
 
 function sorted(parts: ReadonlyMap<number, Part>): Part[] {

@@ -17,8 +17,8 @@ const ctimeGrainMs = 20;
 export class PassthroughSealer implements Sealer {
   constructor(private readonly deps: Pick<WritebackDeps, 'db' | 'tree' | 'contents' | 'hooks' | 'clock'>, private readonly plain: Sealer) {}
 
-  seal(ino: number): Promise<Seal | null> {
-    return this.deps.hooks.kernelWrites?.hasWriters(ino) ? this.sealWritten(ino) : this.plain.seal(ino);
+  seal(ino: number, partial = false): Promise<Seal | null> {
+    return this.deps.hooks.kernelWrites?.hasWriters(ino) ? this.sealWritten(ino) : this.plain.seal(ino, partial);
   }
 
   freeze(ino: number): Promise<Seal | null> {
@@ -52,7 +52,7 @@ export class PassthroughSealer implements Sealer {
         return { gen, sizeBytes, mtime };
       });
       return {
-        ...sealed, path,
+        ...sealed, path, durable: Promise.resolve(),
         isIntact: () => Promise.resolve(tree.inodes.get(ino)?.content === file.id && isSame(fs.statSync(path, { bigint: true, throwIfNoEntry: false }))),
         release: () => Promise.resolve(),
       };

@@ -2,6 +2,7 @@
 import type { Clock } from '../base/clock.js';
 import type { Log } from '../base/log.js';
 import type { Metrics } from '../base/metrics.js';
+import type { Range, RangeSet } from '../base/range-set.js';
 import type { Db } from '../db/db.js';
 import type { AttemptTable } from '../journal/attempts.js';
 import type { ConflictTable } from '../journal/conflicts.js';
@@ -9,6 +10,7 @@ import type { Journal } from '../journal/journal.js';
 import type { Discovery } from '../meta/discovery.js';
 import type { Tree } from '../meta/tree.js';
 import type { ETag, Key, ObjectStore } from '../s3/object-store.js';
+import type { BlockDigestTable } from './block-digests.js';
 import type { Limits } from './desired.js';
 import type { HardLinks } from './hard-links.js';
 
@@ -18,6 +20,8 @@ export interface LocalFile {
   readonly isComplete: boolean;
   /** Complete, on record as such, and synced: also after a crash or power cut nothing of it has to come from S3. */
   readonly isKept: boolean;
+  /** Ranges that are only in S3. */
+  readonly missing: Iterable<Range>;
 }
 
 export interface LocalContents {
@@ -28,6 +32,8 @@ export interface LocalContents {
   setDirty(id: number, dirty: boolean): void;
   /** In a transaction: unlinked once that is durable (J3). */
   remove(id: number): void;
+  /** What may differ from what the file held at the end of a generation; undefined: nobody knows. */
+  changesSince(id: number, gen: number): RangeSet | undefined;
   /** The bytes of these files are on stable storage when it resolves. */
   sync(ids: readonly number[]): Promise<void>;
 }
@@ -40,6 +46,8 @@ export interface ByteSource {
 
 export interface ByteReader {
   fetchWhole(source: ByteSource, signal: AbortSignal): Promise<unknown>;
+  /** Until all of [start, end) is here. */
+  ensure(source: ByteSource, start: number, end: number, options: { readonly signal: AbortSignal }): Promise<unknown>;
 }
 
 export interface WritebackHooks {
@@ -78,6 +86,10 @@ export interface WritebackConfig extends Limits {
   readonly partsInFlightMax: number;
   /** Largest part of a copy by parts; at most 5 GiB. */
   readonly copyPartBytes: number;
+  /** Changed files from this size on are compared with what S3 holds, to send only what changed. Files with bytes missing here always are. */
+  readonly reuseAboveBytes: number;
+  /** Smallest part that is not the last; 5 MiB in S3. */
+  readonly reusePartBytesMin: number;
   /** Bytes of whole objects in memory, all uploads together. */
   readonly memoryBytesMax: number;
   /** Changes of nothing but metadata above this size wait 60 s for company (J11). */
@@ -93,6 +105,8 @@ export const defaultWritebackConfig: Omit<WritebackConfig, 'scratchDir'> = {
   partBytes: 8 * MiB,
   partsInFlightMax: 4,
   copyPartBytes: 512 * MiB,
+  reuseAboveBytes: 64 * MiB,
+  reusePartBytesMin: 5 * MiB,
   memoryBytesMax: 64 * MiB,
   coalesceAboveBytes: 100 * MiB,
   singlePutBytesMax: 16 * MiB,
@@ -108,6 +122,7 @@ export interface WritebackDeps {
   readonly attempts: AttemptTable;
   readonly conflicts: ConflictTable;
   readonly links: HardLinks;
+  readonly digests: BlockDigestTable;
   readonly contents: LocalContents;
   readonly reader: ByteReader;
   readonly discovery: Discovery;

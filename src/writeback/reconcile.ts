@@ -7,6 +7,7 @@ import { SourceLostError } from '../prefetch/source-lost-error.js';
 import { MetadataTooLarge } from '../s3/metadata-codec.js';
 import type { Key } from '../s3/object-store.js';
 import { StoreError } from '../s3/store-error.js';
+import type { Composer } from './compose.js';
 import { completeAttributes, isUnreadSymlink } from './attributes.js';
 import { desired, type Action, type ParkReason } from './desired.js';
 import type { Filler } from './fill.js';
@@ -51,6 +52,7 @@ export class Reconciler {
     private readonly resolver: Resolver,
     private readonly sender: Sender,
     private readonly multipart: MultipartSender,
+    private readonly composer: Composer,
     private readonly filler: Filler,
     private readonly events: VisitEvents,
   ) {}
@@ -118,7 +120,7 @@ export class Reconciler {
   private notBefore(action: Action, row: JournalRow): number {
     const { config, hooks } = this.deps;
     if (action.do === 'copy' && action.metadataOnly && action.inode.sizeBytes > config.coalesceAboveBytes) return row.sinceMs + metadataCoalesceMs;
-    const reads = (action.do === 'put' && !action.metadataOnly && isRegular(action.inode)) || action.do === 'multipart' || action.do === 'fill';
+    const reads = (action.do === 'put' && !action.metadataOnly && isRegular(action.inode)) || action.do === 'multipart' || action.do === 'compose' || action.do === 'fill';
     // A file is uploaded when its writers are gone; one that is never closed, all the same now and then (S3).
     return reads && hooks.isBusy(action.inode.ino) ? row.sinceMs + debounceMsMax : 0;
   }
@@ -135,6 +137,9 @@ export class Reconciler {
       case 'multipart':
         await this.complete(action.inode, signal);
         return this.multipart.upload(key, action, signal);
+      case 'compose':
+        await this.complete(action.inode, signal);
+        return this.composer.upload(key, action, signal);
       case 'delete':
         return this.sender.delete(key, action, signal);
       case 'fill':

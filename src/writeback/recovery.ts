@@ -14,12 +14,13 @@ const clockTickMs = 20;
  * starts.
  */
 export function recoverLocal(deps: WritebackDeps): void {
-  const { db, tree, journal, attempts, config, log } = deps;
+  const { db, tree, journal, attempts, digests, config, log } = deps;
   fs.rmSync(config.scratchDir, { recursive: true, force: true });
   if (db.previous.first) return;
   const powerWasCut = !db.previous.clean && !db.previous.sameBoot;
   let recovered = 0;
   db.tx(() => {
+    digests.sweep();
     for (const inode of tree.inodes.unsealed()) {
       // Size and mtime of a file that was being written were only in memory; the content file has both.
       const stat = statOf(deps, inode.content);

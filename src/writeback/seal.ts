@@ -16,6 +16,8 @@ export interface Seal {
   readonly mtime: Time;
   /** Where the bytes are. */
   readonly path: string;
+  /** The bytes are on stable storage. To be awaited before a request that shows the object: a record of their upload must not outlive them (D1). */
+  readonly durable: Promise<void>;
   /** Asked after the bytes were read: are they all of `gen`? */
   isIntact(): Promise<boolean>;
   /** Idempotent. */
@@ -23,8 +25,11 @@ export interface Seal {
 }
 
 export interface Sealer {
-  /** null: cannot be sealed now, try later. The bytes are on stable storage, so that a record of their upload never outlives them (D1). */
-  seal(ino: number): Promise<Seal | null>;
+  /**
+   * null: cannot be sealed now, try later.
+   * @param partial also with bytes missing, which are in S3.
+   */
+  seal(ino: number, partial?: boolean): Promise<Seal | null>;
   /** A copy that nobody writes to, for a file that never rests (S3); null as above. */
   freeze(ino: number): Promise<Seal | null>;
 }
@@ -37,15 +42,14 @@ export class PlainSealer implements Sealer {
 
   constructor(private readonly deps: Pick<WritebackDeps, 'db' | 'tree' | 'contents' | 'hooks' | 'config'>) {}
 
-  async seal(ino: number): Promise<Seal | null> {
+  async seal(ino: number, partial = false): Promise<Seal | null> {
     const inode = this.deps.tree.inodes.get(ino);
-    const path = inode && this.pathOf(inode);
+    const path = inode && this.pathOf(inode, partial);
     if (inode === undefined || path == null) return null;
     this.markSealed(inode);
     const { gen, sizeBytes, mtime } = inode;
-    await this.deps.contents.sync([inode.content!]);
     return {
-      gen, sizeBytes, mtime, path,
+      gen, sizeBytes, mtime, path, durable: handled(this.deps.contents.sync([inode.content!])),
       isIntact: () => {
         const now = this.deps.tree.inodes.get(ino);
         return Promise.resolve(now !== undefined && now.gen === gen && !now.unsealed && fs.statSync(path, { throwIfNoEntry: false })?.size === sizeBytes);
@@ -84,7 +88,7 @@ export class PlainSealer implements Sealer {
       }
       const isWhole = isUnchanged() && fs.statSync(copy).size === sizeBytes;
       await this.deps.contents.sync([inode.content!]);
-      if (isWhole) return { gen, sizeBytes, mtime, path: copy, isIntact: () => Promise.resolve(true), release: remove };
+      if (isWhole) return { gen, sizeBytes, mtime, path: copy, durable: Promise.resolve(), isIntact: () => Promise.resolve(true), release: remove };
     } catch (error) {
       await remove();
       throw error;
@@ -103,11 +107,17 @@ export class PlainSealer implements Sealer {
     });
   }
 
-  private pathOf(inode: Inode): string | null {
+  private pathOf(inode: Inode, partial = false): string | null {
     if (inode.content === null) return null;
     const file = this.deps.contents.find(inode.content);
-    return file?.isComplete ? file.path : null;
+    return file && (partial || file.isComplete) ? file.path : null;
   }
+}
+
+/** A failure is for who awaits it, and nobody's surprise if nobody gets that far. */
+export function handled(promise: Promise<void>): Promise<void> {
+  promise.catch(() => undefined);
+  return promise;
 }
 
 /** FICLONE, in no time and no space; false where the file system cannot. */

@@ -44,6 +44,7 @@ export class Sender {
           return 'moved';
         }
         this.restless.delete(inode.ino);
+        await seal.durable;
         return await this.putBytes(key, action, bytes, seal, signal);
       } finally {
         await seal.release();
@@ -54,8 +55,8 @@ export class Sender {
   }
 
   /** A seal to upload from; frozen if the file does not rest. */
-  sealed(ino: number): Promise<Seal | null> {
-    return (this.restless.get(ino) ?? 0) >= sealTriesMax ? this.sealer.freeze(ino) : this.sealer.seal(ino);
+  sealed(ino: number, partial = false): Promise<Seal | null> {
+    return (this.restless.get(ino) ?? 0) >= sealTriesMax ? this.sealer.freeze(ino) : this.sealer.seal(ino, partial);
   }
 
   cameInto(ino: number): void {

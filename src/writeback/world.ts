@@ -4,13 +4,18 @@ import type { Key } from '../s3/object-store.js';
 import { scratchPrefix, type Limits, type World } from './desired.js';
 import type { WritebackDeps } from './ports.js';
 
+const wholesMax = 10_000;
+
 /** The tables as `desired` sees them. */
 export class TreeWorld implements World {
   readonly limits: Limits;
   /** ino -> generation whose bytes were synced for the sake of an overwrite. In memory: after a crash it is simply done again. */
   private readonly held = new Map<number, number>();
+  /** ino -> generation that is sent whole. In memory: after a crash it is tried once more. */
+  private readonly wholes = new Map<number, number>();
+  private canNotCompose = false;
 
-  constructor(private readonly deps: Pick<WritebackDeps, 'tree' | 'journal' | 'attempts' | 'contents' | 'config'>) {
+  constructor(private readonly deps: Pick<WritebackDeps, 'tree' | 'journal' | 'attempts' | 'contents' | 'digests' | 'config'>) {
     this.limits = deps.config;
   }
 
@@ -23,6 +28,31 @@ export class TreeWorld implements World {
   inode(ino: number): Inode | undefined { return this.deps.tree.inodes.get(ino); }
   keysOf(inode: Inode): Key[] { return this.deps.tree.keysOf(inode); }
   isParked(key: Key): boolean { return (this.deps.journal.get(key)?.parked ?? null) !== null; }
+
+  base(key: Key, inode: Inode): ObjectRow | undefined {
+    const { tree, contents, digests, config } = this.deps;
+    const file = inode.content === null ? undefined : contents.find(inode.content);
+    if (file === undefined || this.canNotCompose || this.wholes.get(inode.ino) === inode.gen) return undefined;
+    const isUsable = (row: ObjectRow): boolean => {
+      if (row.gen === null || row.gen >= inode.gen || (row.sizeBytes ?? 0) < 2 * config.reusePartBytesMin) return false;
+      if (row.key !== key && this.sending(row.key)) return false;
+      if (!file.isComplete) return row.gen === inode.baseGen; // what is missing is unchanged
+      return contents.changesSince(file.id, row.gen) !== undefined || digests.has(inode.ino, row.gen);
+    };
+    if (file.isComplete && inode.sizeBytes < config.reuseAboveBytes) return undefined;
+    const own = this.object(key);
+    if (own?.ino === inode.ino && own.etag !== null && isUsable(own)) return own;
+    return tree.objects.madeFrom(inode.ino).find(isUsable);
+  }
+
+  /** Nothing of this generation can be copied, or too little: it is sent whole. */
+  sendWhole(ino: number, gen: number): void {
+    if (this.wholes.size > wholesMax) this.wholes.clear(); // only spares a try
+    this.wholes.set(ino, gen);
+  }
+
+  /** The server does not make objects from parts of others. */
+  neverCompose(): void { this.canNotCompose = true; }
 
   isComplete(inode: Inode): boolean {
     if (!isRegular(inode)) return true;

@@ -5,6 +5,7 @@ import type { JournalRow } from '../journal/journal.js';
 import { rootIno } from '../meta/inode.js';
 import type { Key } from '../s3/object-store.js';
 import { StoreError } from '../s3/store-error.js';
+import { Composer } from './compose.js';
 import { ConflictPolicy, type ConflictReason } from './conflict-policy.js';
 import { Filler } from './fill.js';
 import { Ledger } from './ledger.js';
@@ -86,7 +87,9 @@ export class Writeback {
     const sender = new Sender(deps, this.ledger, sealer);
     this.multipart = new MultipartSender(deps, this.ledger, sender);
     this.walker = new Walker(deps);
-    this.reconciler = new Reconciler(deps, this.world, this.ledger, this.resolver, sender, this.multipart, new Filler(deps, this.world), {
+    const filler = new Filler(deps, this.world);
+    const composer = new Composer(deps, this.world, sender, this.multipart, filler);
+    this.reconciler = new Reconciler(deps, this.world, this.ledger, this.resolver, sender, this.multipart, composer, filler, {
       answered: () => this.answered(),
       unanswered: () => this.unanswered(),
       waits: (key, forKey) => this.waits(key, forKey),
@@ -201,6 +204,12 @@ export class Writeback {
     }
     this.wake();
     return waited;
+  }
+
+  /** Resolves when a request for the key that left, and the visit it belongs to, is over; undefined if there is none. Such a visit waits for no reader. */
+  sending(key: Key): Promise<void> | undefined {
+    const outcome = this.deps.attempts.get(key)?.outcome;
+    return outcome === undefined || outcome === 'tombstone' ? undefined : this.inFlight.get(key);
   }
 
   /** What S3 lacks, parked first, then oldest first. */

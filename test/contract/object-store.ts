@@ -318,7 +318,8 @@ export function objectStoreContract(name: string, open: () => Promise<Subject>):
         const uploadId = await store.createUpload(at, { metadata: { mode: '33188' }, contentType: 'x/y' });
         expect((await store.listUploads(at)).map(({ key: of, uploadId: id }) => [of, id])).toEqual([[at, uploadId]]);
         const parts = [await store.uploadPart(at, uploadId, 1, bytes(first)), await store.uploadPart(at, uploadId, 2, bytes('tail'))];
-        expect(await store.listParts(at, uploadId)).toEqual(parts);
+        expect(parts[0]!.sha256).toBe(createHash('sha256').update(first).digest('hex'));
+        expect(await store.listParts(at, uploadId)).toEqual(parts.map(({ number, etag, sizeBytes }) => ({ number, etag, sizeBytes })));
         expect(await store.head(at)).toBeNull();
         const { etag } = await store.completeUpload(at, uploadId, parts, null);
         expect(etag).not.toBe('');

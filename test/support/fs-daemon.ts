@@ -22,6 +22,7 @@ import { ObjectReader } from '../../src/prefetch/object-reader.js';
 import type { ObjectStore } from '../../src/s3/object-store.js';
 import { StoreError } from '../../src/s3/store-error.js';
 import { defaultWritebackConfig, type WritebackConfig } from '../../src/writeback/ports.js';
+import { BlockDigestTable } from '../../src/writeback/block-digests.js';
 import { HardLinks } from '../../src/writeback/hard-links.js';
 import { Writeback } from '../../src/writeback/writeback.js';
 
@@ -99,8 +100,8 @@ export class FsDaemon {
       config: { keyPrefix: 'test/', uploadDelayMs: 1000, readOnly: false },
     });
     const writeback = new Writeback({
-      db, tree, journal, attempts, conflicts, links, reader, discovery, store, clock, log, metrics, random: world.random, hostname: 'host',
-      contents: { find: (id) => contents.find(id), create: (sizeBytes) => contents.create(sizeBytes, sizeBytes > 0 ? 'all' : 'none'), setDirty: (id, dirty) => contents.setDirty(id, dirty), remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids) },
+      db, tree, journal, attempts, conflicts, links, digests: new BlockDigestTable(db), reader, discovery, store, clock, log, metrics, random: world.random, hostname: 'host',
+      contents: { find: (id) => contents.find(id), create: (sizeBytes) => contents.create(sizeBytes, sizeBytes > 0 ? 'all' : 'none'), setDirty: (id, dirty) => contents.setDirty(id, dirty), remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids), changesSince: (id, gen) => contents.changes.since(id, gen) },
       config: { ...defaultWritebackConfig, uploadDelayMs: 1000, scratchDir, ...options.writeback },
       hooks: { isBusy: (ino) => late.fs?.isBusy(ino) ?? false, openCount: (ino) => late.fs?.files.openCount(ino) ?? 0, orphaned: (ino) => late.fs?.orphaned(ino), ...kernel },
     });
