@@ -1,6 +1,6 @@
 /**
- * One keep-alive HTTP client on node:http. It knows nothing of S3: a request goes out, an `Exchange` comes back once the status
- * line is there, its body is read by exactly one of `text()` and `pipe()`.
+ * One keep-alive HTTP client. It knows nothing of S3: a request goes out, an `Exchange` comes back once the status line is there. Requests that only
+ * ask go through `read-client`; what has a body or changes something, and all that goes through a proxy, goes through node:http, here.
  *
  * 1. Every wait is bounded: connecting by `connectMs`, silence on the socket by `idleMs`, the whole exchange by `deadlineMs`.
  * 2. A body that ends before its Content-Length is an error (`unavailable`), never short data.
@@ -15,7 +15,13 @@ import { errorCode } from '../base/errno.js';
 import { UserError } from '../base/user-error.js';
 import { cachingLookup } from './dns-cache.js';
 import { proxyAuthorization, proxyPort, TunnelAgent } from './proxy.js';
+import {
+  aborted, contentLength, cut, isReset, late, networkError, notConnected, readText, silent, StaleSocket, unusable, type Exchange, type HttpRequest, type Origin, type StreamBody,
+} from './exchange.js';
+import { ReadClient } from './read-client.js';
 import { StoreError } from './store-error.js';
+
+export type { Exchange, HttpRequest, Origin, StreamBody } from './exchange.js';
 
 export interface HttpOptions {
   readonly connectionsMax: number;
@@ -27,31 +33,13 @@ export interface HttpOptions {
   readonly proxyFor?: (origin: Origin) => URL | undefined;
 }
 
-/** Sends itself in pieces; may be asked to start again. `write` resolves when more may come. */
-export type StreamBody = (write: (chunk: Uint8Array) => Promise<void>) => Promise<void>;
-
-export interface HttpRequest {
-  readonly origin: Origin;
-  readonly method: string;
-  /** With query. */
-  readonly path: string;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly body?: Uint8Array | { readonly lengthBytes: number; readonly stream: StreamBody };
-  readonly idempotent: boolean;
-  readonly idleMs: number;
-  readonly deadlineMs: number;
-  readonly signal?: AbortSignal | undefined;
-}
-
-export interface Origin { readonly secure: boolean; readonly hostname: string; readonly port: number }
-
 /** Idle sockets go before servers and balancers drop them (S3 about 20 s, others 60 s); a server's Keep-Alive hint is honoured by the agent. */
 const idleSocketMs = 15_000;
-const textBytesMax = 64 << 20;
 
 export class HttpClient {
   private readonly http: HttpAgent;
   private readonly https: HttpsAgent;
+  private readonly reads: ReadClient;
   /** What the environment says for each origin; null: go there directly. */
   private readonly proxies = new WeakMap<Origin, URL | null>();
   private readonly tunnels = new Map<string, TunnelAgent>();
@@ -63,9 +51,11 @@ export class HttpClient {
     this.http = new HttpAgent(common);
     this.ca = options.caBundle === undefined ? {} : { ca: [...rootCertificates, readBundle(options.caBundle)] };
     this.https = new HttpsAgent({ ...common, ...this.ca });
+    this.reads = new ReadClient({ connectionsMax: options.connectionsMax, connectMs: options.connectMs, lookup: common.lookup, ...this.ca });
   }
 
   async send(request: HttpRequest): Promise<Exchange> {
+    if (!request.body && (request.method === 'GET' || request.method === 'HEAD') && !this.proxyOf(request.origin)) return this.reads.send(request);
     try {
       return await this.sendOnce(request);
     } catch (error) {
@@ -81,14 +71,20 @@ export class HttpClient {
   close(): void {
     this.http.destroy();
     this.https.destroy();
+    this.reads.close();
     for (const tunnel of this.tunnels.values()) tunnel.destroy();
+  }
+
+  private proxyOf(origin: Origin): URL | null {
+    let proxy = this.proxies.get(origin);
+    if (proxy === undefined) this.proxies.set(origin, (proxy = this.options.proxyFor?.(origin) ?? null));
+    return proxy;
   }
 
   /** Which agent takes it, and where the request line goes. */
   private route(origin: Origin, path: string): RequestOptions {
     const { secure, hostname, port } = origin;
-    let proxy = this.proxies.get(origin);
-    if (proxy === undefined) this.proxies.set(origin, (proxy = this.options.proxyFor?.(origin) ?? null));
+    const proxy = this.proxyOf(origin);
     if (!proxy) return { agent: secure ? this.https : this.http, hostname, port, path };
     if (secure) return { agent: this.tunnel(proxy), hostname, port, path };
     const authority = `${hostname.includes(':') ? `[${hostname}]` : hostname}:${port}`;
@@ -116,11 +112,11 @@ export class HttpClient {
       const encrypted = secure || route.protocol === 'https:';
       const make = encrypted ? httpsRequest : httpRequest;
       const sent = make({ ...route, method: request.method, headers, ...(secure && { servername: hostname }) });
-      const exchange = new Exchange(sent, request);
+      const exchange = new SentExchange(sent, request);
       exchange.onFailure = (failure, stale) => reject(stale ? new StaleSocket(failure) : failure);
       sent.on('socket', (socket) => {
         if (!socket.connecting) return;
-        const timer = setTimeout(() => exchange.fail(unavailable(`Cannot connect to ${route.hostname}:${route.port} within ${this.options.connectMs} ms`, 'ETIMEDOUT')), this.options.connectMs);
+        const timer = setTimeout(() => exchange.fail(notConnected(`${route.hostname}:${route.port}`, this.options.connectMs)), this.options.connectMs);
         const stop = (): void => clearTimeout(timer);
         socket.once(encrypted ? 'secureConnect' : 'connect', stop);
         socket.once('close', stop);
@@ -136,11 +132,7 @@ export class HttpClient {
   }
 }
 
-class StaleSocket extends Error {
-  constructor(readonly failure: StoreError) { super('stale socket'); }
-}
-
-export class Exchange {
+class SentExchange implements Exchange {
   status = 0;
   headers: IncomingHttpHeaders = {};
   bytesIn = 0;
@@ -155,9 +147,9 @@ export class Exchange {
   constructor(private readonly sent: ClientRequest, private readonly request: HttpRequest) {
     const where = `${request.origin.hostname}:${request.origin.port}`;
     this.bytesOut = request.body instanceof Uint8Array ? request.body.byteLength : 0;
-    this.deadline = setTimeout(() => this.fail(unavailable(this.isConnecting ? `Cannot connect to ${where} within ${Math.round(request.deadlineMs)} ms` : `${request.method} to ${where} was not finished within ${Math.round(request.deadlineMs)} ms`, 'ETIMEDOUT')), request.deadlineMs);
+    this.deadline = setTimeout(() => this.fail(this.isConnecting ? notConnected(where, request.deadlineMs) : late(request.method, where, request.deadlineMs)), request.deadlineMs);
     request.signal?.addEventListener('abort', this.onAbort, { once: true });
-    sent.setTimeout(request.idleMs, () => this.fail(unavailable(`${where} was silent for ${request.idleMs} ms`, 'ETIMEDOUT')));
+    sent.setTimeout(request.idleMs, () => this.fail(silent(where, request.idleMs)));
     sent.on('error', (error) => this.fail(networkError(error, where), sent.reusedSocket && isReset(error)));
   }
 
@@ -180,17 +172,10 @@ export class Exchange {
     this.onFailure?.(failure, stale && this.response === undefined);
   }
 
-  async text(): Promise<string> {
-    const chunks: Buffer[] = [];
-    let size = 0;
-    await this.pipe((chunk) => {
-      if ((size += chunk.length) > textBytesMax) throw new StoreError('invalid', `The answer of ${this.request.origin.hostname} is over ${textBytesMax} bytes`);
-      chunks.push(chunk);
-    });
-    return Buffer.concat(chunks, size).toString('utf8');
+  text(): Promise<string> {
+    return readText((take) => this.pipe(take), this.request.origin.hostname);
   }
 
-  /** Hands over the body chunk by chunk, in the same turn it arrives. A throw of `take` ends the exchange with that error. */
   pipe(take: (chunk: Buffer) => void): Promise<void> {
     const response = this.response!;
     return new Promise((resolve, reject) => {
@@ -203,7 +188,7 @@ export class Exchange {
         try {
           take(chunk);
         } catch (error) {
-          this.fail(error instanceof StoreError ? error : new StoreError('invalid', `Cannot use the answer of ${this.request.origin.hostname}: ${String(error)}`, {}, { cause: error }));
+          this.fail(unusable(error, this.request.origin.hostname));
         }
       });
       response.on('end', () => {
@@ -218,7 +203,6 @@ export class Exchange {
     });
   }
 
-  /** For answers whose body nobody wants. */
   drain(): Promise<void> {
     return this.pipe(() => undefined);
   }
@@ -250,37 +234,6 @@ export class Exchange {
     clearTimeout(this.deadline);
     this.request.signal?.removeEventListener('abort', this.onAbort);
   }
-}
-
-function contentLength(headers: IncomingHttpHeaders): number | undefined {
-  const text = headers['content-length'];
-  return text === undefined ? undefined : Number(text);
-}
-
-function isReset(error: unknown): boolean {
-  return ['ECONNRESET', 'EPIPE'].includes(errorCode(error) ?? '');
-}
-
-function aborted(): StoreError {
-  return new StoreError('aborted', 'The request was aborted');
-}
-
-function cut(got: number, expected: number | undefined): StoreError {
-  return unavailable(`The connection was cut after ${got} of ${expected ?? 'unknown'} bytes`, 'ECONNRESET');
-}
-
-function unavailable(message: string, code: string, cause?: unknown): StoreError {
-  return new StoreError('unavailable', message, { code }, cause === undefined ? {} : { cause });
-}
-
-function networkError(error: unknown, where: string): StoreError {
-  if (error instanceof StoreError) return error;
-  const code = errorCode(error) ?? 'EIO';
-  const words = error instanceof Error && error.message !== '' ? error.message : code;
-  if (/CERT|SIGNATURE|ISSUER|ALTNAME/.test(code)) return unavailable(`Cannot trust the certificate of ${where} (${words}); AWS_CA_BUNDLE may name a file with its authority`, code, error);
-  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return unavailable(`Cannot resolve ${where.split(':')[0]} (${code})`, code, error);
-  if (code === 'ECONNREFUSED') return unavailable(`${where} refuses connections`, code, error);
-  return unavailable(`The connection to ${where} failed: ${words}`, code, error);
 }
 
 function readBundle(path: string): string {

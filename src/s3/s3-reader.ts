@@ -25,16 +25,14 @@ export class S3Reader {
   async getBytes(key: Key, query: GetQuery, options?: CallOptions): Promise<GetResult & { bytes: Uint8Array }> {
     const wanted = query.end - query.start;
     if (wanted > inMemoryBytesMax) throw new StoreError('too-large', `Cannot read ${wanted} bytes of "${key}" into memory: the limit is ${inMemoryBytesMax}`);
-    const chunks: Buffer[] = [];
-    const result = await this.get(key, query, options, (chunk) => chunks.push(chunk), () => undefined);
     // own memory, never a slice of a shared pool: it may be transferred to another thread
-    const bytes = new Uint8Array(result.lengthBytes);
+    const bytes = new Uint8Array(wanted);
     let at = 0;
-    for (const chunk of chunks) {
+    const result = await this.get(key, query, options, (chunk) => {
       bytes.set(chunk, at);
       at += chunk.length;
-    }
-    return { ...result, bytes };
+    }, () => undefined);
+    return { ...result, bytes: result.lengthBytes === wanted ? bytes : bytes.slice(0, result.lengthBytes) };
   }
 
   private async get(key: Key, query: GetQuery, options: CallOptions | undefined, take: (chunk: Buffer) => void, flush: () => void): Promise<GetResult> {
