@@ -4,6 +4,7 @@
  */
 import type { IncomingHttpHeaders } from 'node:http';
 import { errorCode } from '../base/errno.js';
+import type { HedgeEvent } from './hedge.js';
 import { StoreError } from './store-error.js';
 
 export interface Origin { readonly secure: boolean; readonly hostname: string; readonly port: number }
@@ -22,6 +23,8 @@ export interface HttpRequest {
   readonly idleMs: number;
   readonly deadlineMs: number;
   readonly signal?: AbortSignal | undefined;
+  /** Requests of one kind take about the same time to their first byte; given: one that takes much longer may be asked twice. */
+  readonly hedge?: { readonly kind: string; readonly note: (event: HedgeEvent) => void };
 }
 
 /** An answer whose status line and headers are here. Its body is read by exactly one of `text`, `pipe` and `drain`. */

@@ -18,6 +18,7 @@ import { proxyAuthorization, proxyPort, TunnelAgent } from './proxy.js';
 import {
   aborted, contentLength, cut, isReset, late, networkError, notConnected, readText, silent, StaleSocket, unusable, type Exchange, type HttpRequest, type Origin, type StreamBody,
 } from './exchange.js';
+import { Hedge, type Started } from './hedge.js';
 import { ReadClient } from './read-client.js';
 import { StoreError } from './store-error.js';
 
@@ -40,6 +41,7 @@ export class HttpClient {
   private readonly http: HttpAgent;
   private readonly https: HttpsAgent;
   private readonly reads: ReadClient;
+  private readonly hedge: Hedge;
   /** What the environment says for each origin; null: go there directly. */
   private readonly proxies = new WeakMap<Origin, URL | null>();
   private readonly tunnels = new Map<string, TunnelAgent>();
@@ -51,11 +53,12 @@ export class HttpClient {
     this.http = new HttpAgent(common);
     this.ca = options.caBundle === undefined ? {} : { ca: [...rootCertificates, readBundle(options.caBundle)] };
     this.https = new HttpsAgent({ ...common, ...this.ca });
+    this.hedge = new Hedge({ monotonic: options.monotonic });
     this.reads = new ReadClient({ connectionsMax: options.connectionsMax, connectMs: options.connectMs, lookup: common.lookup, ...this.ca });
   }
 
   async send(request: HttpRequest): Promise<Exchange> {
-    if (!request.body && (request.method === 'GET' || request.method === 'HEAD') && !this.proxyOf(request.origin)) return this.reads.send(request);
+    if (!request.body && (request.method === 'GET' || request.method === 'HEAD') && !this.proxyOf(request.origin)) return this.ask(request);
     try {
       return await this.sendOnce(request);
     } catch (error) {
@@ -98,6 +101,14 @@ export class HttpClient {
     let tunnel = this.tunnels.get(proxy.href);
     if (!tunnel) this.tunnels.set(proxy.href, (tunnel = new TunnelAgent(proxy, { connectMs: this.options.connectMs, lookup: this.agentOptions.lookup }, { ...this.agentOptions, ...this.ca })));
     return tunnel;
+  }
+
+  private ask(request: HttpRequest): Promise<Exchange> {
+    const { hedge } = request;
+    if (!hedge) return this.reads.send(request);
+    const startedMs = this.options.monotonic();
+    const start = (): Started<Exchange> => this.reads.start({ ...request, deadlineMs: Math.max(1, request.deadlineMs - (this.options.monotonic() - startedMs)) });
+    return this.hedge.run(hedge.kind, start, hedge.note);
   }
 
   private sendOnce(request: HttpRequest): Promise<Exchange> {

@@ -9,6 +9,7 @@
  */
 import { connect as connectTcp, isIP, type LookupFunction, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
+import type { Started } from './hedge.js';
 import { MalformedResponse, ResponseParser } from './response-parser.js';
 import {
   aborted, contentLength, cut, isReset, late, networkError, notConnected, readText, silent, StaleSocket, unavailable, unusable, type Exchange, type HttpRequest, type Origin,
@@ -36,14 +37,24 @@ export class ReadClient {
 
   constructor(private readonly options: ReadClientOptions) {}
 
-  async send(request: HttpRequest): Promise<Exchange> {
-    try {
-      return await this.sendOnce(request, false);
-    } catch (error) {
-      if (!(error instanceof StaleSocket)) throw error;
-      if (!request.idempotent) throw error.failure;
-    }
-    return this.sendOnce(request, true); // a new connection is never stale
+  /** `cancel` also gives up an answer that nobody will read. */
+  start(request: HttpRequest): Started<Exchange> {
+    let current = this.sendOnce(request, false);
+    const send = async (): Promise<Exchange> => {
+      try {
+        return await current.answer;
+      } catch (error) {
+        if (!(error instanceof StaleSocket)) throw error;
+        if (!request.idempotent) throw error.failure;
+      }
+      current = this.sendOnce(request, true); // a new connection is never stale
+      return current.answer;
+    };
+    return { answer: send(), isSent: () => current.isSent(), cancel: () => current.cancel() };
+  }
+
+  send(request: HttpRequest): Promise<Exchange> {
+    return this.start(request).answer;
   }
 
   close(): void {
@@ -51,19 +62,22 @@ export class ReadClient {
     this.pools.clear();
   }
 
-  private sendOnce(request: HttpRequest, fresh: boolean): Promise<Exchange> {
-    if (request.signal?.aborted) return Promise.reject(aborted());
+  private sendOnce(request: HttpRequest, fresh: boolean): Started<Exchange> {
     let head: string;
     try {
+      if (request.signal?.aborted) throw aborted();
       head = requestHead(request);
     } catch (error) {
-      return Promise.reject(error as StoreError);
+      return { answer: Promise.reject(error as StoreError), isSent: () => false, cancel: () => undefined };
     }
     const { secure, hostname, port } = request.origin;
     const name = `${secure ? 's' : ''}/${hostname}/${port}`;
     let pool = this.pools.get(name);
     if (!pool) this.pools.set(name, (pool = new Pool(request.origin, this.options, this.buffer)));
-    return new Promise((resolve, reject) => pool.run(new ReadExchange(request, head, resolve, reject), fresh));
+    let exchange!: ReadExchange;
+    const answer = new Promise<Exchange>((resolve, reject) => { exchange = new ReadExchange(request, head, resolve, reject); });
+    pool.run(exchange, fresh);
+    return { answer, isSent: () => exchange.connection !== undefined, cancel: () => exchange.fail(aborted()) };
   }
 }
 

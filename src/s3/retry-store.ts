@@ -5,6 +5,7 @@
  */
 import { backoffMs, sleep } from '../base/backoff.js';
 import type { Clock } from '../base/clock.js';
+import { Congestion } from './congestion.js';
 import type { Health } from './health.js';
 import type {
   Body, CallOptions, CopySource, Expected, GetOptions, GetQuery, GetResult, Key, ListPage, ListQuery, ObjectAttributes, ObjectHead, ObjectStore, Part, Stored, Upload,
@@ -28,6 +29,8 @@ const slowestBytesPerMs = 64;
 
 export class RetryStore implements ObjectStore {
   readonly health: Health;
+  /** One for everything that goes to this S3: SlowDown is about all of it. */
+  readonly congestion = new Congestion();
   private readonly firstDelayMs: number;
   private readonly longestDelayMs: number;
   private readonly offlineTryMs: number;
@@ -69,18 +72,18 @@ export class RetryStore implements ObjectStore {
     return result;
   }
 
-  put(key: Key, body: Body, attributes: ObjectAttributes, expected: Expected, options?: CallOptions): Promise<Stored> { return this.once(this.inner.put(key, body, attributes, expected, options)); }
+  put(key: Key, body: Body, attributes: ObjectAttributes, expected: Expected, options?: CallOptions): Promise<Stored> { return this.once(() => this.inner.put(key, body, attributes, expected, options), options); }
   copy(source: CopySource, key: Key, attributes: ObjectAttributes, expected: Expected, options?: CallOptions): Promise<Stored> {
-    return this.once(this.inner.copy(source, key, attributes, expected, options));
+    return this.once(() => this.inner.copy(source, key, attributes, expected, options), options);
   }
-  delete(key: Key, expected: Exclude<Expected, null>, options?: CallOptions): Promise<void> { return this.once(this.inner.delete(key, expected, options)); }
-  createUpload(key: Key, attributes: ObjectAttributes, options?: CallOptions): Promise<string> { return this.once(this.inner.createUpload(key, attributes, options)); }
-  uploadPart(key: Key, uploadId: string, number: number, body: Body, options?: CallOptions): Promise<Part> { return this.once(this.inner.uploadPart(key, uploadId, number, body, options)); }
+  delete(key: Key, expected: Exclude<Expected, null>, options?: CallOptions): Promise<void> { return this.once(() => this.inner.delete(key, expected, options), options); }
+  createUpload(key: Key, attributes: ObjectAttributes, options?: CallOptions): Promise<string> { return this.once(() => this.inner.createUpload(key, attributes, options), options); }
+  uploadPart(key: Key, uploadId: string, number: number, body: Body, options?: CallOptions): Promise<Part> { return this.once(() => this.inner.uploadPart(key, uploadId, number, body, options), options); }
   uploadPartCopy(key: Key, uploadId: string, number: number, source: CopySource, start: number, end: number, options?: CallOptions): Promise<Part> {
-    return this.once(this.inner.uploadPartCopy(key, uploadId, number, source, start, end, options));
+    return this.once(() => this.inner.uploadPartCopy(key, uploadId, number, source, start, end, options), options);
   }
   completeUpload(key: Key, uploadId: string, parts: readonly Part[], expected: Expected, options?: CallOptions): Promise<Stored> {
-    return this.once(this.inner.completeUpload(key, uploadId, parts, expected, options));
+    return this.once(() => this.inner.completeUpload(key, uploadId, parts, expected, options), options);
   }
 
   abortUpload(key: Key, uploadId: string, options?: CallOptions): Promise<void> { return this.idempotent(options, 0, (each) => this.inner.abortUpload(key, uploadId, each)); }
@@ -90,9 +93,9 @@ export class RetryStore implements ObjectStore {
   presign(key: Key, expiresS: number): Promise<string> { return this.inner.presign(key, expiresS); }
   close(): Promise<void> { return this.inner.close(); }
 
-  private async once<T>(call: Promise<T>): Promise<T> {
+  private async once<T>(call: () => Promise<T>, options: CallOptions | undefined): Promise<T> {
     try {
-      const value = await call;
+      const value = await this.congestion.run(call, options?.deadlineMs ?? this.options.deadlineMs, options?.signal);
       this.health.succeeded();
       return value;
     } catch (error) {
@@ -107,10 +110,10 @@ export class RetryStore implements ObjectStore {
     const endMs = clock.monotonic() + (options?.deadlineMs ?? this.options.deadlineMs + bodyBytes / slowestBytesPerMs);
     for (let attempt = 0; ; attempt++) {
       const wasOffline = this.health.isOffline;
-      const leftMs = Math.max(1, endMs - clock.monotonic());
-      const deadlineMs = wasOffline ? Math.min(leftMs, this.offlineTryMs) : leftMs;
+      const leftMs = (): number => Math.max(1, endMs - clock.monotonic());
+      const limits = (): CallOptions => ({ deadlineMs: wasOffline ? Math.min(leftMs(), this.offlineTryMs) : leftMs(), ...(signal && { signal }) });
       try {
-        return await this.once(run({ deadlineMs, ...(signal && { signal }) }));
+        return await this.once(() => run(limits()), limits());
       } catch (error) {
         if (error instanceof Unretried) {
           if (error.cause instanceof StoreError) this.health.failed(error.cause);

@@ -11,6 +11,7 @@ import type { AwsConfig, Endpoint } from './aws-config.js';
 import type { SendableBody } from './body-source.js';
 import type { CredentialSource } from './credentials.js';
 import { storeError } from './error-map.js';
+import type { HedgeEvent } from './hedge.js';
 import type { Exchange, HttpClient } from './http-client.js';
 import { dateMs, one } from './object-headers.js';
 import type { RequestKind, RequestSample } from './request-metrics.js';
@@ -101,10 +102,12 @@ export class Sender {
     const startedMs = clock.monotonic();
     let exchange: Exchange | undefined;
     let failure: StoreError | undefined;
+    let hedged: HedgeEvent | undefined;
+    const hedge = request.idempotent ? { kind: request.kind, note: (event: HedgeEvent) => { hedged = event; } } : undefined;
     try {
       exchange = await http.send({
         origin: endpoint, method: request.method, path: query === '' ? path : `${path}?${query}`, headers, idempotent: request.idempotent, idleMs: request.idleMs, deadlineMs,
-        signal: request.signal, ...(request.body && { body: request.body }),
+        signal: request.signal, ...(request.body && { body: request.body }), ...(hedge && { hedge }),
       });
       if (exchange.status < 300 || request.alsoOk?.includes(exchange.status)) {
         return { value: await consume(exchange) };
@@ -117,7 +120,7 @@ export class Sender {
       throw failure;
     } finally {
       observe({
-        kind: request.kind, us: (clock.monotonic() - startedMs) * 1000, bytesIn: exchange?.bytesIn ?? 0, bytesOut: exchange?.bytesOut ?? 0, ...(failure && { error: failure.kind }),
+        kind: request.kind, us: (clock.monotonic() - startedMs) * 1000, bytesIn: exchange?.bytesIn ?? 0, bytesOut: exchange?.bytesOut ?? 0, ...(failure && { error: failure.kind }), ...(hedged && { hedged }),
       });
     }
   }

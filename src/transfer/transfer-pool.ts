@@ -70,7 +70,9 @@ export async function openTransferPool(options: TransferPoolOptions, workers: nu
     throw error;
   }
   const health = new Health(clock, options.health);
-  return new RetryingPool(threads, { deadlineMs: options.deadlineMs, ...options.retry, clock, health });
+  const pool = new RetryingPool(threads, { deadlineMs: options.deadlineMs, ...options.retry, clock, health });
+  metrics?.gauge('s3.slowed_to', () => (pool.congestion.limitNow === Infinity ? 0 : Math.floor(pool.congestion.limitNow)));
+  return pool;
 }
 
 class RetryingPool extends RetryStore implements TransferPool {
