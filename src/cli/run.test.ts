@@ -91,9 +91,10 @@ describe('the other commands', () => {
     expect((await hearthfs(['pending'])).out).toBe('S3 has everything.\n');
   });
 
-  it('stats shows counters, hit ratio and latencies', async () => {
+  it('stats shows counters, hit ratios and latencies', async () => {
     const { out } = await hearthfs(['stats']);
-    expect(out).toMatch(/hit ratio of reads +87\.5 %/);
+    expect(out).toMatch(/files opened that were here +87\.5 %/);
+    expect(out).toMatch(/bytes read that were here +50(\.0)? %/);
     expect(out).toMatch(/cache\.hit_bytes +6\.84 KiB/);
     expect(out).toMatch(/fuse\.request_latency +4 +25 µs +16 µs +64 µs +70 µs/);
     expect(JSON.parse((await hearthfs(['stats', '--json'])).out)).toMatchObject({ counters: { 's3.requests_get': 12 }, hitRatio: 0.875 });
@@ -105,7 +106,7 @@ describe('the other commands', () => {
     let text = '';
     const write = (part: string): void => {
       text += part;
-      if (part.includes('hit ratio') && ++screens === 2) stop.abort();
+      if (part.includes('files opened') && ++screens === 2) stop.abort();
     };
     const { code } = await hearthfs(['stats', '--watch', '--interval', '100ms'], { out: { write, isTty: false, columns: 80 }, signal: stop.signal });
     expect([code, screens]).toEqual([0, 2]);

@@ -47,8 +47,10 @@ export interface Stats {
   readonly counters: Readonly<Record<string, number>>;
   readonly gauges: Readonly<Record<string, number>>;
   readonly latencies: Readonly<Record<string, LatencySummary>>;
-  /** Fraction of read bytes that were local already, 0 to 1; null before the first read. */
+  /** Of the files opened for reading, the share that was here whole, 0 to 1; null before the first. The only ratio that covers reads in passthrough. */
   readonly hitRatio: number | null;
+  /** Of the bytes read through the daemon, the share that had not to come from S3 since the file was opened; null before the first. Kernel caches and passthrough are not in it. */
+  readonly hitRatioBytes: number | null;
 }
 
 export interface PendingItem {
@@ -177,8 +179,8 @@ export interface ControlTarget {
   unmount(o: { drainTimeoutMs: number; lazy: boolean; onProgress(progress: Progress): void }): Promise<UnmountResult>;
 }
 
-/** The share of read bytes served from local disk. Both counters absent: null. */
-export function hitRatio(hitBytes: number, missBytes: number): number | null {
-  const all = hitBytes + missBytes;
-  return all === 0 ? null : hitBytes / all;
+/** The share of hits. Nothing counted yet: null. */
+export function hitRatio(hits: number, misses: number): number | null {
+  const all = hits + misses;
+  return all === 0 ? null : hits / all;
 }

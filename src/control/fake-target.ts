@@ -26,7 +26,7 @@ export class FakeTarget implements ControlTarget {
 
   stats(): Stats {
     return {
-      uptimeMs: 3_723_000, hitRatio: 0.875, gauges: { 'cache.used_bytes': 1234 }, counters: { 's3.requests_get': 12, 'cache.hit_bytes': 7000 },
+      uptimeMs: 3_723_000, hitRatio: 0.875, hitRatioBytes: 0.5, gauges: { 'cache.used_bytes': 1234 }, counters: { 's3.requests_get': 12, 'cache.hit_bytes': 7000 },
       latencies: { 'fuse.request_latency_us': { count: 4, sumUs: 100, p50Us: 16, p99Us: 64, maxUs: 70 } },
     };
   }

@@ -55,7 +55,10 @@ export class DaemonControl implements ControlTarget {
   stats(): Stats {
     const { metrics, clock } = this.deps;
     const snapshot = metrics.snapshot();
-    return { uptimeMs: clock.now() - this.deps.startedAtMs, ...snapshot, hitRatio: hitRatio(metrics.get('cache.hit_bytes'), metrics.get('cache.miss_bytes')) };
+    return {
+      uptimeMs: clock.now() - this.deps.startedAtMs, ...snapshot, hitRatio: hitRatio(metrics.get('cache.hit_files'), metrics.get('cache.miss_files')),
+      hitRatioBytes: hitRatio(metrics.get('cache.hit_bytes'), metrics.get('cache.miss_bytes')),
+    };
   }
 
   pending(limit: number): PendingItem[] {

@@ -3,6 +3,7 @@ import { FsError } from '../base/fs-error.js';
 import { SystemError } from '../base/libc.js';
 import type { ContentFile } from '../cache/content-file.js';
 import { FallocateMode, Seek, type MaybePromise, type RequestContext } from '../fuse/ops.js';
+import type { ReadSource } from '../prefetch/object-reader.js';
 import { isDirectory, isRegular, type Inode } from '../meta/inode.js';
 import type { FsDeps } from './deps.js';
 import { toFsError } from './errno-map.js';
@@ -11,6 +12,7 @@ import type { Inodes } from './inodes.js';
 import type { OpenFiles } from './open-files.js';
 import { waitFor } from './wait-for.js';
 import type { Passthrough } from './passthrough.js';
+import type { ReadCounts } from './read-counts.js';
 import type { Replay } from './replay.js';
 
 const fileSizeBytesMax = 5 * 2 ** 40; // the largest S3 object
@@ -21,36 +23,41 @@ const relatimeMs = 86_400_000;
 export class FileData {
   constructor(
     private readonly deps: FsDeps, private readonly inodes: Inodes, private readonly contents: FileContents, private readonly files: OpenFiles,
-    private readonly replay: Replay, private readonly passthrough: Passthrough,
+    private readonly replay: Replay, private readonly passthrough: Passthrough, private readonly counts: ReadCounts,
   ) {}
 
-  read(ctx: RequestContext, ino: number, fh: number, offset: number, into: Buffer): MaybePromise<number> {
+  /** Before `read`: undefined if its bytes are here, else resolves when they are. Counts the read, and starts what should be fetched ahead of it. */
+  ready(ctx: RequestContext, ino: number, fh: number, offset: number, length: number): Promise<void> | undefined {
     const inode = this.regular(ino);
-    const end = Math.min(offset + into.length, inode.sizeBytes);
-    if (end <= offset) return 0;
+    const end = Math.min(offset + length, inode.sizeBytes);
+    if (end <= offset) return undefined;
     this.noteAccess(inode);
     const file = this.contents.file(inode);
     const open = this.files.get(fh);
     this.deps.contents.touch(file);
-    if (file.isComplete) return file.read(into.subarray(0, end - offset), offset);
+    this.counts.read(open, file, offset, end);
+    if (file.isComplete) return undefined;
     const hint = open?.stream.onRead(offset, end - offset);
     const source = this.contents.source(inode, file);
+    // What is waited for goes first
+    const waits = file.missing.intersects(offset, end) ? this.bring(ctx, source, offset, end) : undefined;
     if (hint) for (const range of hint.prefetch) this.deps.reader.prefetch(source, range.start, Math.min(range.end, inode.sizeBytes));
-    if (!file.missing.intersects(offset, end)) {
-      this.deps.metrics.add('cache.hit_bytes', end - offset);
-      return file.read(into.subarray(0, end - offset), offset);
-    }
-    this.deps.metrics.add('cache.miss_bytes', end - offset);
-    return this.readRemote(ctx, ino, file, fh, offset, end, into);
+    return waits;
   }
 
-  private async readRemote(ctx: RequestContext, ino: number, file: ContentFile, fh: number, offset: number, end: number, into: Buffer): Promise<number> {
+  read(ctx: RequestContext, ino: number, _fh: number, offset: number, into: Buffer): MaybePromise<number> {
     const inode = this.regular(ino);
-    const release = this.deps.contents.acquire(file);
+    const end = Math.min(offset + into.length, inode.sizeBytes);
+    if (end <= offset) return 0;
+    const file = this.contents.file(inode);
+    if (!file.missing.intersects(offset, end)) return file.read(into.subarray(0, end - offset), offset);
+    return this.bring(ctx, this.contents.source(inode, file), offset, end).then(() => file.read(into.subarray(0, end - offset), offset));
+  }
+
+  private async bring(ctx: RequestContext, source: ReadSource, offset: number, end: number): Promise<void> {
+    const release = this.deps.contents.acquire(source.file);
     try {
-      const stream = this.files.get(fh)?.stream;
-      await this.deps.reader.ensure(this.contents.source(inode, file), offset, end, { signal: ctx.signal, ...(stream && { stream }) });
-      return file.read(into.subarray(0, end - offset), offset);
+      await this.deps.reader.ensure(source, offset, end, { signal: ctx.signal });
     } catch (error) {
       if (ctx.signal.aborted) throw new FsError(Errno.EINTR, 'interrupted', { cause: error });
       const mapped = toFsError(error);
@@ -179,6 +186,7 @@ export class FileData {
     try {
       while (done < count) {
         const part = buffer.subarray(0, Math.min(buffer.length, count - done));
+        await this.ready(ctx, ino, 0, offset + done, part.length);
         const got = await this.read(ctx, ino, 0, offset + done, part);
         if (got === 0) break;
         await this.write(ctx, outIno, 0, outOffset + done, part.subarray(0, got), false);

@@ -18,6 +18,7 @@ import { Names } from './names.js';
 import { OpenFiles } from './open-files.js';
 import { OpenReplies } from './open-replies.js';
 import { Passthrough } from './passthrough.js';
+import { ReadCounts } from './read-counts.js';
 import { RemoteAttributes } from './remote-attributes.js';
 import { RemoteChanges } from './remote-changes.js';
 import { RemoteNames } from './remote-names.js';
@@ -70,12 +71,13 @@ export class HearthFs implements FileSystem {
     const remoteAttributes = new RemoteAttributes(deps, changes, listings);
     this.remote = new RemoteNames(deps, new ListingMerge(deps, changes, this.hidden), this.hidden, remoteAttributes, listings);
     const ahead = new WalkAhead(deps, this.contents, remoteAttributes, this.remote);
+    const counts = new ReadCounts(deps.metrics);
     this.inodes = new Inodes(deps, this.contents, this.files, kernel);
     this.attributes = new Attributes(deps, this.inodes, this.contents, this.remote, this.replay, this.passthrough, kernel);
-    this.opens = new OpenReplies(deps, this.inodes, this.contents, this.files, this.remote, this.replay, this.durability, () => this.attributes, this.passthrough, ahead);
+    this.opens = new OpenReplies(deps, this.inodes, this.contents, this.files, this.remote, this.replay, this.durability, () => this.attributes, this.passthrough, ahead, counts);
     this.names = new Names(deps, this.inodes, this.contents, this.attributes, this.remote, this.replay, this.opens, ahead);
     this.renames = new Rename(deps, this.inodes, this.contents, this.names, this.remote, this.replay);
-    this.data = new FileData(deps, this.inodes, this.contents, this.files, this.replay, this.passthrough);
+    this.data = new FileData(deps, this.inodes, this.contents, this.files, this.replay, this.passthrough, counts);
     this.directories = new Directories(deps, generation, this.inodes, this.attributes, this.remote, remoteAttributes, ahead);
     this.xattrs = new Xattrs(deps, this.inodes, this.contents, this.remote, this.replay);
   }
@@ -122,6 +124,7 @@ export class HearthFs implements FileSystem {
   open(ctx: RequestContext, ino: number, flags: number, killSuidGid: boolean) { return this.opens.open(ctx, ino, flags, killSuidGid); }
   flush(ctx: RequestContext, ino: number, fh: number) { return this.opens.flush(ctx, ino, fh); }
   release(ctx: RequestContext, ino: number, fh: number) { return this.opens.release(ctx, ino, fh); }
+  ready(ctx: RequestContext, ino: number, fh: number, offset: number, length: number) { return this.data.ready(ctx, ino, fh, offset, length); }
   read(ctx: RequestContext, ino: number, fh: number, offset: number, into: Buffer) { return this.data.read(ctx, ino, fh, offset, into); }
   write(ctx: RequestContext, ino: number, fh: number, offset: number, data: Buffer, _flags: number, killSuidGid: boolean) {
     return this.data.write(ctx, ino, fh, offset, data, killSuidGid);

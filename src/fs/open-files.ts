@@ -1,3 +1,4 @@
+import type { RangeSet } from '../base/range-set.js';
 import { opensUnknown } from '../meta/inode.js';
 import type { StreamState } from '../prefetch/stream-state.js';
 import type { KernelInodes } from './kernel-inodes.js';
@@ -7,6 +8,8 @@ export interface OpenFile {
   readonly ino: number;
   readonly writable: boolean;
   readonly stream: StreamState;
+  /** What was not here when it was opened and has not been read since; undefined: nothing was missing, or nobody has looked yet. */
+  absent?: RangeSet;
 }
 
 /**

@@ -9,6 +9,7 @@ import type { FileContents } from './file-content.js';
 import type { Inodes } from './inodes.js';
 import type { OpenFile, OpenFiles } from './open-files.js';
 import type { Passthrough } from './passthrough.js';
+import type { ReadCounts } from './read-counts.js';
 import type { RemoteNames } from './remote-names.js';
 import type { Replay } from './replay.js';
 import type { Durability } from './durability.js';
@@ -22,7 +23,7 @@ export class OpenReplies {
   constructor(
     private readonly deps: FsDeps, private readonly inodes: Inodes, private readonly contents: FileContents, private readonly files: OpenFiles,
     private readonly remote: RemoteNames, private readonly replay: Replay, private readonly durability: Durability, private readonly attributes: () => Attributes,
-    private readonly passthrough: Passthrough, private readonly ahead: WalkAhead,
+    private readonly passthrough: Passthrough, private readonly ahead: WalkAhead, private readonly counts: ReadCounts,
   ) {}
 
   async open(ctx: RequestContext, ino: number, flags: number, killSuidGid: boolean): Promise<OpenReply> {
@@ -80,6 +81,7 @@ export class OpenReplies {
     const file = this.files.open(inode.ino, writable, new StreamState());
     if (inode.sizeBytes > 0 || inode.content !== null) this.hold(inode);
     const content = this.contents.existing(inode);
+    if ((flags & OpenFlag.ACCMODE) !== OpenFlag.WRONLY) this.counts.opened(file, content, inode.sizeBytes);
     if (content && !content.isComplete && inode.sizeBytes <= this.deps.config.smallFileBytes) {
       this.deps.reader.prefetch(this.contents.source(inode, content), 0, inode.sizeBytes);
     }

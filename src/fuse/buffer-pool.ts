@@ -26,7 +26,7 @@ export class BufferPool {
   private outBytes = 0;
   private readonly waiters: { classBytes: number; resolve: (buffer: PooledBuffer) => void }[] = [];
 
-  constructor(private readonly limitBytes = 256 << 20, private readonly keepBytes = 32 << 20) {}
+  constructor(private readonly limitBytes = 64 << 20, private readonly keepBytes = 16 << 20) {}
 
   get bytesInUse(): number { return this.outBytes; }
 

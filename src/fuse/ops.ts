@@ -128,6 +128,11 @@ export interface FileSystem {
   create(ctx: RequestContext, parent: number, name: string, flags: number, mode: number, umask: number): MaybePromise<Entry & OpenReply>;
   /** TMPFILE: like create, without a name. */
   tmpfile(ctx: RequestContext, parent: number, flags: number, mode: number, umask: number): MaybePromise<Entry & OpenReply>;
+  /**
+   * Called before each `read`, without a buffer, so that many READs can wait for S3 and hold no memory: undefined if its bytes are here, else resolves when they
+   * are. `read` right after it answers at once; it waits by itself where the bytes left meanwhile.
+   */
+  ready?(ctx: RequestContext, ino: number, fh: number, offset: number, length: number): Promise<void> | undefined;
   /** READ into `into` (its length is the size asked). Answers the byte count; short only at end of file. */
   read(ctx: RequestContext, ino: number, fh: number, offset: number, into: Buffer): MaybePromise<number>;
   /**

@@ -309,9 +309,12 @@ export class FuseSession {
   }
 
   private read(call: Call, fh: number, offset: number, size: number): void {
-    this.withBuffer(call, size, (pooled) => this.fs.read(call, call.ino, fh, offset, pooled.data(size)), (pooled, count) => {
+    const answer = (): void | Promise<void> => this.buffered(size, (pooled) => this.fs.read(call, call.ino, fh, offset, pooled.data(size)), (pooled, count) => {
       this.sendPooled(call, pooled, count);
     });
+    const ready = this.fs.ready?.(call, call.ino, fh, offset, size);
+    const done = ready ? ready.then(answer) : answer();
+    if (done) this.settle(call, done, () => undefined);
   }
 
   private readdir(call: Call, fh: number, offset: number, size: number, plus: boolean): void {
@@ -319,24 +322,20 @@ export class FuseSession {
     const undo = (): void => {
       for (const lookupIno of packer?.lookups ?? []) this.fs.undelivered(call, { lookupIno });
     };
-    this.withBuffer(call, size, (pooled) => {
+    const result = this.buffered(size, (pooled) => {
       packer = new DirentPacker(pooled.data(size), plus);
       return this.fs.readdir(call, call.ino, fh, offset, packer);
     }, (pooled) => {
       if (!this.sendPooled(call, pooled, packer!.length)) undo();
     }, undo);
+    if (result) this.settle(call, result, () => undefined);
   }
 
   /** Runs `work` with a pooled buffer that goes back once `done` has sent it. */
-  private withBuffer<T>(call: Call, size: number, work: (pooled: PooledBuffer) => MaybePromise<T>, done: (pooled: PooledBuffer, value: T) => void, failed?: () => void): void {
+  private buffered<T>(size: number, work: (pooled: PooledBuffer) => MaybePromise<T>, done: (pooled: PooledBuffer, value: T) => void, failed?: () => void): void | Promise<void> {
     if (size > readSizeMax) throw new FsError(Errno.EINVAL, `Read of ${size} bytes, at most ${readSizeMax}`);
     const pooled = this.buffers.acquire(size);
-    if (pooled instanceof Promise) {
-      this.settle(call, pooled.then((buffer) => this.useBuffer(buffer, work, done, failed)), () => undefined);
-      return;
-    }
-    const result = this.useBuffer(pooled, work, done, failed);
-    if (result) this.settle(call, result, () => undefined);
+    return pooled instanceof Promise ? pooled.then((buffer) => this.useBuffer(buffer, work, done, failed)) : this.useBuffer(pooled, work, done, failed);
   }
 
   private useBuffer<T>(pooled: PooledBuffer, work: (pooled: PooledBuffer) => MaybePromise<T>, done: (pooled: PooledBuffer, value: T) => void, failed?: () => void): void | Promise<void> {

@@ -15,6 +15,10 @@ const connectionsMax = 32;
 
 /** What a name means, by its longest known beginning; anything else is described by its own words. */
 const helpByPrefix: readonly (readonly [string, string])[] = [
+  ['cache.hit_files', 'Files opened for reading that were here whole, also for passthrough'], ['cache.miss_files', 'Files opened for reading of which something was still in S3'],
+  ['cache.hit_requests', 'READs through the daemon of bytes that were here when the file was opened'], ['cache.miss_requests', 'READs through the daemon of bytes that had to come from S3, prefetched or not'],
+  ['cache.hit_bytes', 'Bytes read through the daemon that were here when the file was opened'], ['cache.miss_bytes', 'Bytes read through the daemon that had to come from S3, prefetched or not'],
+  ['s3.hedges_won', 'Second requests that answered first'], ['s3.hedges', 'Slow requests that were sent a second time'], ['s3.slowed_to', 'Requests at once since S3 said SlowDown; 0 is no limit'],
   ['fuse.', 'Requests of the kernel'], ['cache.', 'The cache on disk'], ['s3.', 'Requests to S3'], ['journal.', 'What S3 lacks'], ['writeback.', 'Uploads, copies and deletes'],
   ['prefetch.', 'Reading ahead'], ['transfer.', 'Transfer workers'], ['meta.', 'Names and attributes'], ['fs.', 'File-system operations'], ['db.', 'The database'], ['daemon.', 'The daemon'],
 ];
@@ -106,7 +110,7 @@ function summary(metric: string, label: readonly string[], latency: LatencySumma
 function head(metric: string, name: string, type: string): string[] {
   const prefix = helpByPrefix.find(([start]) => name.startsWith(start));
   const words = (prefix ? name.slice(prefix[0].length) : name).replace(/[._]+/g, ' ').trim();
-  return [`# HELP ${metric} ${prefix ? `${prefix[1]}: ${words}` : words}`, `# TYPE ${metric} ${type}`];
+  return [`# HELP ${metric} ${[prefix?.[1] ?? '', words].filter((part) => part !== '').join(': ')}`, `# TYPE ${metric} ${type}`];
 }
 
 function metricName(name: string): string {

@@ -12,8 +12,8 @@ const path = join(dir, 'file');
 afterAll(() => rmSync(dir, { recursive: true }));
 
 test('whatever the sizes of the chunks and the turns between them, every byte is in the file before it is reported, once', async () => {
-  const step = fc.oneof(fc.integer({ min: 1, max: 5000 }), fc.integer({ min: 60_000, max: 300_000 }), fc.constant('turn' as const));
-  await fc.assert(fc.asyncProperty(fc.array(step, { maxLength: 25 }), fc.nat(10_000), async (steps, start) => {
+  const step = fc.oneof(fc.integer({ min: 1, max: 5000 }), fc.integer({ min: 60_000, max: 140_000 }), fc.constant('turn' as const));
+  await fc.assert(fc.asyncProperty(fc.array(step, { maxLength: 12 }), fc.nat(10_000), async (steps, start) => {
     writeFileSync(path, '');
     let reported = start;
     let at = start;
@@ -21,7 +21,8 @@ test('whatever the sizes of the chunks and the turns between them, every byte is
     const sink = new FileSink(path, start, (from, to) => {
       expect(from).toBe(reported);
       const file = readFileSync(path);
-      for (let i = from; i < to; i += 997) expect(file[i]).toBe(valueAt(i));
+      for (let i = from; i < to; i += 9973) expect(file[i]).toBe(valueAt(i));
+      expect(file.length).toBeGreaterThanOrEqual(to);
       reported = to;
     });
     for (const what of steps) {
@@ -37,7 +38,7 @@ test('whatever the sizes of the chunks and the turns between them, every byte is
     sink.close();
     expect(reported).toBe(at);
     expect(readFileSync(path).subarray(start).equals(Buffer.from(Uint8Array.from({ length: at - start }, (_, i) => valueAt(start + i))))).toBe(true);
-  }), { numRuns: 40 });
+  }), { numRuns: 20 });
 });
 
 test('the first bytes are reported in the turn that brought them, later ones by ever more at once', async () => {

@@ -224,6 +224,7 @@ export class FsHarness extends FsLife {
   }
   async pread(handle: Handle, offset: number, length: number): Promise<Buffer> {
     const into = Buffer.alloc(length, 0xdd);
+    await this.ask(async (ctx) => this.fs.ready(ctx, handle.ino, handle.fh, offset, into.length)); // as the session does
     return into.subarray(0, await this.ask((ctx) => this.fs.read(ctx, handle.ino, handle.fh, offset, into)));
   }
   fsync(handle: Handle): Promise<void> { return this.ask((ctx) => this.fs.fsync(ctx, handle.ino)); }

@@ -8,7 +8,7 @@ import { parseDurationMs } from '../parse.js';
 
 export const stats: CommandSpec = {
   name: 'stats', usage: '[PATH]', summary: 'counters: hits, misses, requests to S3, queues, latencies',
-  description: 'With --watch the change per second is shown. With --json the names are those of the Prometheus endpoint; --watch --json prints one line per interval.',
+  description: 'The first ratio is of files opened for reading: were they in the cache, whole? The second is of bytes read through the daemon: what the kernel reads from its own cache, or in passthrough, is not in it. With --watch the change per second is shown. With --json the names are those of the Prometheus endpoint; --watch --json prints one line per interval.',
   flags: [
     jsonFlag,
     { name: 'watch', kind: 'boolean', help: 'show again every interval until Ctrl-C' },
@@ -42,7 +42,8 @@ export const stats: CommandSpec = {
 /** Grouped by room, as the names are. `before` adds a column with the change per second. */
 export function describe(now: Stats, before: Stats | undefined, intervalMs: number): string {
   const header = before ? ['', '>value', '>per second'] : ['', '>value'];
-  const rows: string[][] = [['up', duration(now.uptimeMs)], ['hit ratio of reads', now.hitRatio === null ? 'no reads yet' : percent(now.hitRatio)]];
+  const ratio = (value: number | null): string => (value === null ? 'no reads yet' : percent(value));
+  const rows: string[][] = [['up', duration(now.uptimeMs)], ['files opened that were here', ratio(now.hitRatio)], ['bytes read that were here', ratio(now.hitRatioBytes)]];
   const values = { ...now.counters, ...now.gauges };
   for (const name of Object.keys(values).sort()) {
     const row = [name, amount(name, values[name]!)];
