@@ -8,6 +8,13 @@ import { crc32 } from 'node:zlib';
 
 export const checksumBlockBytes = 128 * 1024;
 
+/** Of a file whose bytes are in memory. */
+export function checksumsOf(bytes: Uint8Array): Buffer {
+  const out = Buffer.alloc(Math.ceil(bytes.length / checksumBlockBytes) * 4);
+  for (let offset = 0, at = 0; offset < bytes.length; offset += checksumBlockBytes, at += 4) out.writeUInt32LE(crc32(bytes.subarray(offset, offset + checksumBlockBytes)), at);
+  return out;
+}
+
 /** Undefined if the file changed while it was read. Rejects with the system error if it cannot be read. */
 export async function computeChecksums(path: string, unchanged: () => boolean = () => true): Promise<Buffer | undefined> {
   const handle = await open(path, 'r');

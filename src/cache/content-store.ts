@@ -24,6 +24,7 @@ import { claimDirectory } from '../db/state-dir.js';
 import { Bookkeeping } from './bookkeeping.js';
 import { ContentLostError } from './cache-error.js';
 import { ChangeLog } from './change-log.js';
+import { checksumsOf } from './checksums.js';
 import { ContentDir, rootShard } from './content-dir.js';
 import { ContentFile, decodeMissing, type ContentHost } from './content-file.js';
 import { ContentRows } from './content-rows.js';
@@ -327,9 +328,15 @@ export class ContentStore implements ContentHost {
 
   /** Files with data (or a name) that no sync has covered. Those the kernel writes in passthrough are the caller's to know. */
   unsynced(): number[] { return this.syncs.unsyncedIds; }
+  isUnsynced(id: number): boolean { return this.syncs.isUnsynced(id); }
   syncFile(file: ContentFile): Promise<void> { return this.syncs.syncOne(file); }
 
   // ---- checks
+
+  /** *tx.* `bytes` is all of the file, unchanged since it was read. Nothing is kept of a file that is dirty or not synced: its checksums come later. */
+  noteChecksums(id: number, bytes: Uint8Array): void {
+    if (!this.isDirty(id) && !this.syncs.isUnsynced(id) && this.find(id)?.isComplete) this.rows.setChecksums(id, checksumsOf(bytes));
+  }
 
   /**
    * Reads the whole file and compares its checksums. False: it is damaged; a clean one is dropped, to be fetched again, a dirty one

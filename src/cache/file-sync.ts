@@ -11,8 +11,8 @@ import type { FdCache } from './fd-cache.js';
 
 /** More files than this at once: one syncfs is cheaper than so many fdatasyncs. */
 const syncsMax = 128;
-/** Of libuv's four threads: one stays free for the journal's own sync. */
-const syncsAtOnce = 3;
+/** Those under way at the same time share the commits of a journaling file system. Half of libuv's threads: the journal's own sync finds one. */
+const syncsAtOnce = 8;
 
 export class FileSync {
   /** Written since their last sync. Strong references: what they know is stored nowhere else. */

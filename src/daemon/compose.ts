@@ -19,8 +19,6 @@ import { ObjectReader } from '../prefetch/object-reader.js';
 import type { Capabilities } from '../s3/capabilities.js';
 import { ConditionalStore } from '../s3/conditional-store.js';
 import type { Health } from '../s3/health.js';
-import { LongKeyStore } from '../s3/long-key-store.js';
-import { LongKeys } from '../s3/long-keys.js';
 import { openTransferPool } from '../transfer/transfer-pool.js';
 import { defaultWritebackConfig } from '../writeback/ports.js';
 import { BlockDigestTable } from '../writeback/block-digests.js';
@@ -36,8 +34,8 @@ const MiB = 2 ** 20;
 const smallFileBytes = 8 * MiB;
 const partBytes = 8 * MiB;
 const windowBytesMax = 256 * MiB;
-/** 64 downloads, 64 HEADs, 32 listings and 16 uploads may run at once: none waits for a socket that another kind has. */
-const connectionsMax = 176;
+/** 64 downloads, 64 HEADs, 32 listings, 32 uploads and the parts of big ones may run at once: none waits for a socket that another kind has. */
+const connectionsMax = 200;
 
 /** Everything a daemon is made of, wired; the only place that builds things. Not yet serving: the caller starts the session. */
 export interface Parts {
@@ -76,8 +74,7 @@ export async function compose(config: MountConfig, generation: number, kernel: K
   const capabilities = await serverCapabilities(pool, db, config, clock.now(), log, generation === 0);
   claim();
   pool.setEtagQuotes(capabilities.etagQuotes);
-  const keys = new LongKeys(config.prefix);
-  const store = new LongKeyStore(new ConditionalStore(pool, capabilities), keys);
+  const store = new ConditionalStore(pool, capabilities);
 
   const tree = new Tree(db);
   if (!tree.inodes.get(rootIno)) {
@@ -100,10 +97,10 @@ export async function compose(config: MountConfig, generation: number, kernel: K
     config: { keyPrefix: config.prefix, uploadDelayMs: config.uploadDelayMs, readOnly: config.readOnly || capabilities.readOnly },
   });
   const writeback = new Writeback({
-    db, tree, journal, attempts, conflicts, links, digests: new BlockDigestTable(db), reader, discovery, store, keys, clock, log, metrics, random: Math.random, hostname: hostname(),
+    db, tree, journal, attempts, conflicts, links, digests: new BlockDigestTable(db), reader, discovery, store, clock, log, metrics, random: Math.random, hostname: hostname(),
     contents: {
       find: (id) => contents.find(id), create: (sizeBytes) => contents.create(sizeBytes, sizeBytes > 0 ? 'all' : 'none'), setDirty: (id, dirty) => contents.setDirty(id, dirty),
-      remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids), changesSince: (id, gen) => contents.changes.since(id, gen),
+      remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids), isUnsynced: (id) => contents.isUnsynced(id), changesSince: (id, gen) => contents.changes.since(id, gen), noteChecksums: (id, bytes) => contents.noteChecksums(id, bytes),
     },
     config: { ...defaultWritebackConfig, uploadDelayMs: config.uploadDelayMs, uploadsMax: config.uploadsMax, scratchDir },
     hooks: {
@@ -125,7 +122,7 @@ export async function compose(config: MountConfig, generation: number, kernel: K
     },
   });
   const fs = (late.fs = new HearthFs({
-    clock, log, metrics, db, tree, discovery, journal, attempts, links, contents, reader, store, keys, health, uploads: writeback, kernel,
+    clock, log, metrics, db, tree, discovery, journal, attempts, links, contents, reader, store, health, uploads: writeback, kernel,
     config: {
       ttlMs: config.ttlMs, attributes: config.attributes, writeMode: config.writeMode, fsync: config.fsync, deadlineMs: config.deadlineMs,
       uploadDelayMs: config.uploadDelayMs, smallFileBytes, readOnly: config.readOnly,

@@ -36,6 +36,9 @@ const restartDelayMaxMs = 2_000;
 /** As large as a request can be: sequential reads then come in few, large requests. Passthrough files have the cache disk's own readahead. */
 const readAheadKib = 1024;
 
+/** Threads of the daemon's pool, where it waits for the disk: enough that a burst of fdatasyncs does not hold up the rest. */
+const poolThreads = 16;
+
 /** Nothing for a first death, then doubling from 100 ms to 2 s. */
 export function restartDelayMs(quickDeaths: number): number {
   return quickDeaths <= 1 ? 0 : Math.min(restartDelayMaxMs, 50 * 2 ** (quickDeaths - 1));
@@ -119,7 +122,7 @@ class Supervisor {
     // a session of its own: Ctrl-C at a foreground mount reaches the supervisor only, which unmounts in order
     const child = spawn(process.execPath, [...process.execArgv, entry], {
       cwd: '/', detached: true, stdio: ['ignore', 'inherit', 'inherit', this.device, 'ipc'],
-      env: { ...process.env, [configVariable]: JSON.stringify(this.config), [generationVariable]: String(this.generation) },
+      env: { UV_THREADPOOL_SIZE: String(poolThreads), ...process.env, [configVariable]: JSON.stringify(this.config), [generationVariable]: String(this.generation) },
     });
     this.child = child;
     this.servingSince = undefined;

@@ -262,6 +262,7 @@ export class Passthrough {
     this.refresh(inode);
     backing.writers = false;
     this.deps.contents.changes.kernelWrites(backing.file.id, false);
+    this.deps.contents.wrote(backing.file); // since the last sync that covered it, for all we know
     this.deps.db.tx(() => {
       this.deps.db.onRollback(() => {
         backing.writers = true;

@@ -7,7 +7,6 @@ import type { Key, ObjectHead } from '../s3/object-store.js';
 import { nameOf, parentOf, scratchPrefix } from './desired.js';
 import type { Ledger } from './ledger.js';
 import type { WritebackDeps } from './ports.js';
-import { wantMarker } from './walks.js';
 
 export type ConflictReason = 'changed-by-others' | 'metadata-changed-by-others' | 'deleted-by-others';
 
@@ -99,16 +98,11 @@ export class ConflictPolicy {
   }
 
   private keepBeside(key: Key, inode: Inode, dentry: Dentry, seen: Seen): void {
-    const { tree, journal, keys, clock } = this.deps;
+    const { tree, journal, clock } = this.deps;
     const name = this.freeName(dentry.parent, dentry.name);
     tree.dentries.insert(dentry.parent, name, inode.ino, clock.now());
     this.supersede(key, dentry, seen);
-    const parentKey = parentOf(key);
-    const keptAs = parentKey + name;
-    if (keys.isDeep(parentKey)) {
-      wantMarker(tree, tree.inodes.mustGet(dentry.parent));
-      journal.mark(parentKey, 0);
-    }
+    const keptAs = parentOf(key) + name;
     this.record(key, keptAs, 'changed-by-others');
     journal.mark(keptAs, 0);
     this.deps.links.separate(inode);

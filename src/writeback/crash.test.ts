@@ -104,10 +104,11 @@ test('promise 3: a writer that comes into every read never gets a torn object to
   const mount: TestMount = await mounts.open({ tap: { after: (op, key) => void (op === 'put' && seen.push(mount.memory.snapshot().get(key)!.bytes.toString())) } });
   const generation = (): string => String(n++ % 10).repeat(3000);
   mount.create('log', generation());
-  const sync = mount.deps.contents.sync.bind(mount.deps.contents);
-  mount.deps.contents.sync = async (ids) => { // between the seal and the read
-    await sync(ids);
+  const { contents: local } = mount.deps;
+  const isUnsynced = local.isUnsynced.bind(local);
+  local.isUnsynced = (id) => { // between the seal and the read
     mount.write('log', 0, generation());
+    return isUnsynced(id);
   };
   for (let i = 0; i < 30 && seen.length === 0; i++) {
     mount.clock.advance(31_000);

@@ -15,8 +15,6 @@ import { Discovery } from '../meta/discovery.js';
 import { FileType, isDirectory, rootIno, type Inode } from '../meta/inode.js';
 import { Tree } from '../meta/tree.js';
 import type { Body, Key, ObjectStore } from '../s3/object-store.js';
-import { LongKeyStore } from '../s3/long-key-store.js';
-import { LongKeys } from '../s3/long-keys.js';
 import { FaultyStore, type FaultyOptions } from '../s3/faulty-store.js';
 import { MemoryObjectStore } from '../s3/memory-object-store.js';
 import { StoreError } from '../s3/store-error.js';
@@ -32,7 +30,7 @@ import { Writeback } from './writeback.js';
 const root = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
 const KiB = 1024;
 export const testConfig = {
-  ...defaultWritebackConfig, uploadsMax: 4, singlePutBytesMax: 64 * KiB, partBytes: 16 * KiB, copyPartBytes: 16 * KiB, copyBytesMax: 256 * KiB,
+  ...defaultWritebackConfig, groupMs: 0, uploadsMax: 4, singlePutBytesMax: 64 * KiB, partBytes: 16 * KiB, copyPartBytes: 16 * KiB, copyBytesMax: 256 * KiB,
   metadataPutBytesMax: KiB, coalesceAboveBytes: 128 * KiB, holdBytesMax: 128 * KiB, reuseAboveBytes: 96 * KiB, reusePartBytesMin: 8 * KiB,
 };
 
@@ -48,7 +46,7 @@ export interface Tap {
 export class TestMount {
   readonly busy = new Set<number>();
   readonly announced: string[] = [];
-  readonly deps: WritebackDeps;
+  readonly deps: Omit<WritebackDeps, 'group'>;
   readonly writeback: Writeback;
   private readonly reader: ObjectReader;
   isClosed = false;
@@ -61,8 +59,7 @@ export class TestMount {
     const tree = new Tree(db);
     if (!tree.inodes.get(rootIno)) db.tx(() => tree.createRoot({ uid: 0, gid: 0, mode: FileType.DIR | 0o755, time: clock.time() }));
     tapMemory(memory, tap);
-    const keys = new LongKeys('');
-    const store = new LongKeyStore(mortal(faulty, () => this.isDead), keys);
+    const store = mortal(faulty, () => this.isDead);
     const reader = new ObjectReader({
       store, contents, clock, log: silentLog, metrics: new Metrics(), config: { partBytes: 64 * KiB, smallFileBytes: 16 * KiB, downloadsMax: 4, windowBytesMax: 256 * KiB, readMode: 'stream' },
     });
@@ -77,9 +74,9 @@ export class TestMount {
       db, ...tables, links,
       contents: {
         find: (id) => contents.find(id), create: (size) => contents.create(size, size > 0 ? 'all' : 'none'), setDirty: (id, dirty) => contents.setDirty(id, dirty),
-        remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids), changesSince: (id, gen) => contents.changes.since(id, gen),
+        remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids), isUnsynced: (id) => contents.isUnsynced(id), changesSince: (id, gen) => contents.changes.since(id, gen), noteChecksums: (id, bytes) => contents.noteChecksums(id, bytes),
       },
-      reader, discovery: new Discovery(tree, { uid: 0, gid: 0, umask: 0o022 }), store, keys, clock, log: silentLog, metrics: new Metrics(),
+      reader, discovery: new Discovery(tree, { uid: 0, gid: 0, umask: 0o022 }), store, clock, log: silentLog, metrics: new Metrics(),
       random: () => (seed = (seed * 48271) % 2147483647) / 2147483647, hostname: 'alpha',
       config: { ...testConfig, scratchDir: join(dir, 'scratch'), ...config },
       hooks: {

@@ -4,12 +4,12 @@ import type { Log } from '../base/log.js';
 import type { Metrics } from '../base/metrics.js';
 import type { Range, RangeSet } from '../base/range-set.js';
 import type { Db } from '../db/db.js';
+import type { TxGroup } from '../db/tx-group.js';
 import type { AttemptTable } from '../journal/attempts.js';
 import type { ConflictTable } from '../journal/conflicts.js';
 import type { Journal } from '../journal/journal.js';
 import type { Discovery } from '../meta/discovery.js';
 import type { Tree } from '../meta/tree.js';
-import type { LongKeys } from '../s3/long-keys.js';
 import type { ETag, Key, ObjectStore } from '../s3/object-store.js';
 import type { BlockDigestTable } from './block-digests.js';
 import type { Limits } from './desired.js';
@@ -35,6 +35,10 @@ export interface LocalContents {
   remove(id: number): void;
   /** What may differ from what the file held at the end of a generation; undefined: nobody knows. */
   changesSince(id: number, gen: number): RangeSet | undefined;
+  /** It was written since its last sync, for all we know. */
+  isUnsynced(id: number): boolean;
+  /** In a transaction: `bytes` is all of a file, which has not been changed since it was read. */
+  noteChecksums(id: number, bytes: Uint8Array): void;
   /** The bytes of these files are on stable storage when it resolves. */
   sync(ids: readonly number[]): Promise<void>;
 }
@@ -79,6 +83,8 @@ export interface WritebackHooks {
 export interface WritebackConfig extends Limits {
   /** Silence after the last change before a key is looked at (J11). */
   readonly uploadDelayMs: number;
+  /** While many keys are worked on their transactions wait so long for each other. */
+  readonly groupMs: number;
   /** Keys worked on at the same time. */
   readonly uploadsMax: number;
   /** Smallest part of a multipart upload. */
@@ -102,6 +108,7 @@ export interface WritebackConfig extends Limits {
 const MiB = 1024 * 1024;
 export const defaultWritebackConfig: Omit<WritebackConfig, 'scratchDir'> = {
   uploadDelayMs: 1000,
+  groupMs: 3,
   uploadsMax: 8,
   partBytes: 8 * MiB,
   partsInFlightMax: 4,
@@ -118,6 +125,8 @@ export const defaultWritebackConfig: Omit<WritebackConfig, 'scratchDir'> = {
 
 export interface WritebackDeps {
   readonly db: Db;
+  /** Small transactions of many uploads in one commit. */
+  readonly group: TxGroup;
   readonly tree: Tree;
   readonly journal: Journal;
   readonly attempts: AttemptTable;
@@ -127,9 +136,7 @@ export interface WritebackDeps {
   readonly contents: LocalContents;
   readonly reader: ByteReader;
   readonly discovery: Discovery;
-  /** By paths: whatever their length. */
   readonly store: ObjectStore;
-  readonly keys: LongKeys;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;

@@ -40,16 +40,21 @@ const syncCopyBytesMax = 64 * 1024 * 1024;
 export class PlainSealer implements Sealer {
   private nextCopy = 1;
 
-  constructor(private readonly deps: Pick<WritebackDeps, 'db' | 'tree' | 'contents' | 'hooks' | 'config'>) {}
+  constructor(private readonly deps: Pick<WritebackDeps, 'db' | 'group' | 'tree' | 'contents' | 'hooks' | 'config'>) {}
 
   async seal(ino: number, partial = false): Promise<Seal | null> {
-    const inode = this.deps.tree.inodes.get(ino);
-    const path = inode && this.pathOf(inode, partial);
-    if (inode === undefined || path == null) return null;
-    this.markSealed(inode);
-    const { gen, sizeBytes, mtime } = inode;
+    const sealed = await this.deps.group.run(() => {
+      const inode = this.deps.tree.inodes.get(ino);
+      const path = inode && this.pathOf(inode, partial);
+      if (inode === undefined || path == null) return null;
+      this.markSealed(inode);
+      const { gen, sizeBytes, mtime, content } = inode;
+      return { gen, sizeBytes, mtime, path, content: content! };
+    });
+    if (sealed === null) return null;
+    const { gen, sizeBytes, mtime, path, content } = sealed;
     return {
-      gen, sizeBytes, mtime, path, durable: handled(this.deps.contents.sync([inode.content!])),
+      gen, sizeBytes, mtime, path, durable: this.deps.contents.isUnsynced(content) ? handled(this.deps.contents.sync([content])) : done,
       isIntact: () => {
         const now = this.deps.tree.inodes.get(ino);
         return Promise.resolve(now !== undefined && now.gen === gen && !now.unsealed && fs.statSync(path, { throwIfNoEntry: false })?.size === sizeBytes);
@@ -113,6 +118,8 @@ export class PlainSealer implements Sealer {
     return file && (partial || file.isComplete) ? file.path : null;
   }
 }
+
+const done = Promise.resolve();
 
 /** A failure is for who awaits it, and nobody's surprise if nobody gets that far. */
 export function handled(promise: Promise<void>): Promise<void> {

@@ -1,6 +1,7 @@
 import { sharedAbort } from '../base/shared-abort.js';
 import { backoffMs } from '../base/backoff.js';
 import { tombstoneMs } from '../journal/attempts.js';
+import { TxGroup } from '../db/tx-group.js';
 import type { JournalRow } from '../journal/journal.js';
 import { rootIno } from '../meta/inode.js';
 import type { Key } from '../s3/object-store.js';
@@ -29,6 +30,7 @@ const recheckMs = [5_000, 30_000, 120_000, 300_000, tombstoneMs - 60_000];
 /** How many who wait for one another's keys are told at once; others look again by themselves. */
 const waitersMax = 10_000;
 const timerMsMax = 60_000;
+const crowd = 4;
 const drainHastenMs = 3000;
 const drainCountMs = 100;
 /** While programs make many changes only so many visits run, unless something has waited so long already. */
@@ -78,13 +80,16 @@ export class Writeback {
   private readonly idleListeners = new Set<() => void>();
   private stopMarked: (() => void) | undefined;
 
-  constructor(private readonly deps: WritebackDeps, sealer: Sealer = new PassthroughSealer(deps, new PlainSealer(deps))) {
+  private readonly deps: WritebackDeps;
+
+  constructor(given: Omit<WritebackDeps, 'group'>, sealer?: Sealer) {
+    const deps = (this.deps = { ...given, group: new TxGroup(given.db, () => (this.isCrowded ? given.config.groupMs : 0)) });
     this.world = new TreeWorld(deps);
     this.ledger = new Ledger(deps, this.world);
     this.uploads = new UploadWaiters(deps);
     const policy = new ConflictPolicy(deps, this.ledger, (ino, reason) => this.lost(ino, reason));
     this.resolver = new Resolver(deps, this.ledger, policy);
-    const sender = new Sender(deps, this.ledger, sealer);
+    const sender = new Sender(deps, this.ledger, sealer ?? new PassthroughSealer(deps, new PlainSealer(deps)));
     this.multipart = new MultipartSender(deps, this.ledger, sender);
     this.walker = new Walker(deps);
     const filler = new Filler(deps, this.world);
@@ -131,11 +136,16 @@ export class Writeback {
   wake(): void {
     if (this.pumpQueued || !this.isRunning) return;
     this.pumpQueued = true;
-    setImmediate(() => {
+    const pump = (): void => {
       this.pumpQueued = false;
       this.pump();
-    });
+    };
+    if (this.isCrowded) setTimeout(pump, this.deps.config.groupMs);
+    else setImmediate(pump);
   }
+
+  /** So many visits end one after the other that those of a few milliseconds are worth putting together. */
+  private get isCrowded(): boolean { return this.inFlight.size >= crowd; }
 
   /** What is due only after the timer's next look needs no look now: a file written all the time costs no queries per write. */
   private marked(dueMs: number): void {
