@@ -1,4 +1,6 @@
 /** Log lines: one per event, `key=value` fields with fixed keys (room, op, req, ino, key, error), to standard error or a file. */
+import fs from 'node:fs';
+
 export type LogLevel = 'error' | 'warn' | 'info' | 'debug' | 'trace';
 export const logLevels = ['error', 'warn', 'info', 'debug', 'trace'] as const satisfies readonly LogLevel[];
 
@@ -19,13 +21,23 @@ export function createLog(level: LogLevel, write: (line: string) => void, base: 
   const emit = (at: LogLevel) => {
     if (logLevels.indexOf(at) > rank) return () => undefined;
     return (message: string, fields: LogFields = {}): void => {
-      write(`${new Date().toISOString()} ${at.padEnd(5)} ${message}${format({ ...base, ...fields }, level)}\n`);
+      const line = `${new Date().toISOString()} ${at.padEnd(5)} ${message}${format({ ...base, ...fields }, level)}\n`;
+      try {
+        write(line);
+      } catch {
+        // The log's disk is full or gone: that costs the line and nothing else
+      }
     };
   };
   return {
     level, error: emit('error'), warn: emit('warn'), info: emit('info'), debug: emit('debug'), trace: emit('trace'),
     child: (fields) => createLog(level, write, { ...base, ...fields }),
   };
+}
+
+/** Not `process.stderr`: that is closed for good by its first failure, such as a full disk under the log, and then ends the process. */
+export function toStandardError(line: string): void {
+  fs.writeSync(2, line);
 }
 
 export const silentLog: Log = createLog('error', () => undefined);

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { UserError } from '../base/user-error.js';
 import { parseArgs } from './args.js';
-import { environmentName, mountOptions, optionsTable } from './options.js';
+import { environmentName, mistypedVariables, mountOptions, optionsTable } from './options.js';
 import { defaultCacheDir, resolveConfig } from './resolve.js';
 
 let dir: string;
@@ -93,6 +93,10 @@ describe('the options of mount', () => {
     expect(failure(() => resolve(['--ttl'])).message).toMatch(/^--ttl needs a value: --ttl DURATION/);
     expect(failure(() => resolve(['--ttl', '1', '--ttl', '2'])).message).toMatch(/^--ttl is given 2 times/);
     expect(failure(() => resolve(['--no-ttl'])).exitCode).toBe(2);
+  });
+
+  it('warn of a variable that looks like one of theirs', () => {
+    expect(mistypedVariables({ HEARTHFS_CASHE_SIZE: '1GB', HEARTHFS_TTL: '5m', HEARTHFS_CONFIG: 'f', HEARTHFS_SOMETHING_ELSE_ENTIRELY: '1', PATH: '' })).toEqual(['HEARTHFS_CASHE_SIZE is no option and has no effect; did you mean HEARTHFS_CACHE_SIZE?']);
   });
 
   it('use half of a small disk at most, unless a size is given', () => {

@@ -5,7 +5,7 @@
  * Where the same option is given more than once: flag before environment before configuration file before default.
  */
 import {
-  parseBoolean, parseChoice, parseCount, parseDurationMs, parseEndpoint, parseHostPort, parseId, parseOctal, parsePathText, parseShareOrSize, parseSize, parseText, parseTtlMs,
+  nearest, parseBoolean, parseChoice, parseCount, parseDurationMs, parseEndpoint, parseHostPort, parseId, parseOctal, parsePathText, parseShareOrSize, parseSize, parseText, parseTtlMs,
 } from './parse.js';
 
 export interface OptionSpec<T> {
@@ -140,6 +140,16 @@ export type MountOptions = { [K in keyof typeof mountOptions]?: ReturnType<(type
 
 export function environmentName(option: { readonly name: string }): string {
   return `HEARTHFS_${option.name.toUpperCase().replaceAll('-', '_')}`;
+}
+
+/** Variables that are options of no release but look like a mistyped one, each as a sentence. */
+export function mistypedVariables(env: Readonly<Record<string, string | undefined>>): string[] {
+  const prefix = 'HEARTHFS_';
+  const known = [...Object.values(mountOptions).map((option) => environmentName(option).slice(prefix.length)), 'CONFIG', 'DEBUG'];
+  return Object.keys(env).filter((name) => name.startsWith(prefix) && !known.includes(name.slice(prefix.length))).flatMap((name) => {
+    const guess = nearest(name.slice(prefix.length), known);
+    return guess === undefined ? [] : [`${name} is no option and has no effect; did you mean ${prefix}${guess}?`];
+  });
 }
 
 /** The Markdown table of README.md, between its two markers. */

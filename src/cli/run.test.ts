@@ -48,7 +48,7 @@ describe('status', () => {
     expect(out).toBe([
       'mount          s3://bucket/photos/ on /mnt/x',
       'endpoint       AWS',
-      'state          ok, since 1 h ago',
+      'state          ok for 1 h',
       'not yet in S3  2 changes, 1.5 KiB, 1 of them stuck (`hearthfs pending` says why)',
       'conflicts      1 (`hearthfs conflicts` lists them)',
       'cache          5 GiB of 20 GiB',

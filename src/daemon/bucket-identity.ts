@@ -15,7 +15,7 @@ export function checkBucketIdentity(db: Db, config: MountConfig): () => void {
   if (stored === mine) return () => undefined;
   const other = JSON.parse(stored) as { endpoint: string | null; bucket: string; prefix: string };
   if (other.bucket === config.bucket && other.prefix === config.prefix) {
-    throw new UserError(`The cache directory ${config.cacheDir} was made for s3://${other.bucket}/${other.prefix} at ${other.endpoint ?? 'AWS'}, not at ${config.endpoint ?? 'AWS'}; use the same --endpoint or another --cache-dir.`);
+    throw new UserError(`The cache directory ${config.cacheDir} was made for s3://${other.bucket}/${other.prefix} at ${other.endpoint ?? 'AWS'}, not at ${config.endpoint ?? 'AWS'}; use the same --endpoint or another --cache-dir`);
   }
-  throw new UserError(`The cache directory ${config.cacheDir} belongs to s3://${other.bucket}/${other.prefix}, not to s3://${config.bucket}/${config.prefix}; use another --cache-dir.`);
+  throw new UserError(`The cache directory ${config.cacheDir} belongs to s3://${other.bucket}/${other.prefix}, not to s3://${config.bucket}/${config.prefix}; use another --cache-dir`);
 }

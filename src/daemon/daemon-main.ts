@@ -1,11 +1,12 @@
 /** The daemon: started by the supervisor with the device as descriptor 3; composes everything, serves, and drains when the mount is gone. */
-import { appendFileSync, mkdirSync, statfsSync, unlinkSync } from 'node:fs';
+import { appendFileSync, statfsSync, unlinkSync } from 'node:fs';
 import { Errno, errnoName } from '../base/errno.js';
 import { Lifetime } from '../base/lifetime.js';
-import { createLog, type Log } from '../base/log.js';
+import { createLog, toStandardError, type Log } from '../base/log.js';
 import { Metrics } from '../base/metrics.js';
 import { UserError } from '../base/user-error.js';
 import { serveControl } from '../control/server.js';
+import { DbError } from '../db/db-error.js';
 import { Notifier } from '../fuse/notifier.js';
 import type { NegotiatedInit } from '../fuse/negotiate.js';
 import { closeBacking, openBacking } from '../fuse/passthrough.js';
@@ -30,15 +31,20 @@ async function main(): Promise<void> {
     await life.close().catch(() => undefined);
     const known = error instanceof UserError;
     if (!known) log.error('cannot start', { room: 'daemon', error });
-    await link.failed(known ? error.message : `Cannot start: ${error instanceof Error ? error.message : String(error)}`, known ? error.exitCode : 1);
+    await link.failed(known ? error.message : startFailure(error, link), known ? error.exitCode : 1);
     process.exit(known ? error.exitCode : 1);
   }
+}
+
+function startFailure(error: unknown, { config }: SupervisorLink): string {
+  if (error instanceof DbError && error.kind === 'full') return `No space left on the disk of the cache directory ${config.cacheDir}; free some, or choose another --cache-dir`;
+  return `Cannot start: ${error instanceof Error ? error.message : String(error)}`;
 }
 
 function daemonLog(link: SupervisorLink): Log {
   const { config } = link;
   const file = config.logFile;
-  if (file === undefined) return createLog(config.logLevel, (line) => process.stderr.write(line));
+  if (file === undefined) return createLog(config.logLevel, toStandardError);
   return createLog(config.logLevel, (line) => appendFileSync(file, line));
 }
 
@@ -46,7 +52,6 @@ async function serve(link: SupervisorLink, life: Lifetime, log: Log): Promise<vo
   const { config, generation } = link;
   const metrics = new Metrics();
   const startedAtMs = Date.now();
-  mkdirSync(config.cacheDir, { recursive: true, mode: 0o700 });
   const late: { notifier?: Notifier } = {};
   const kernel = {
     nameChanged: (parent: number, name: string) => late.notifier?.invalEntry(parent, name, true),

@@ -105,8 +105,15 @@ async function attempt<T>(name: string, fn: () => Promise<T>): Promise<{ value: 
     return { value: await fn() };
   } catch (error) {
     const kind = error instanceof StoreError ? error.kind : undefined;
-    return { failed: bad(name, error instanceof Error ? error.message : String(error), adviceFor(kind, name)) };
+    return { failed: bad(name, reasonOf(error), adviceFor(kind, name)) };
   }
+}
+
+/** Without the advice that ends it: doctor's own stands on a line of its own. */
+function reasonOf(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  const hint = error instanceof StoreError ? error.details.hint : undefined;
+  return hint === undefined ? message : message.replace(`; ${hint}`, '');
 }
 
 function adviceFor(kind: StoreErrorKind | undefined, name: string): string {

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
+import { makeDirectories } from '../base/make-directories.js';
 import { UserError } from '../base/user-error.js';
 import { fsType, mountContaining, readMountinfo, type MountEntry } from '../fuse/mountinfo.js';
 
@@ -32,7 +33,7 @@ function runtimeDir(): string {
  */
 export function makeRuntimeDir(): string {
   const dir = runtimeDir();
-  fs.mkdirSync(dir, { recursive: true, mode: 0o700 });
+  makeDirectories(dir, 0o700);
   const stat = fs.lstatSync(dir);
   if (!stat.isDirectory() || stat.uid !== process.getuid!()) throw new UserError(`${dir} belongs to someone else: set XDG_RUNTIME_DIR to a directory of your own`);
   if ((stat.mode & 0o077) !== 0) fs.chmodSync(dir, 0o700);

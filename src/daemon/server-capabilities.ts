@@ -47,12 +47,13 @@ function explain(error: unknown, config: MountConfig): unknown {
   const target = `s3://${config.bucket}`;
   const said = error.message;
   switch (error.kind) {
-    case 'no-such-bucket': return new UserError(`There is no bucket "${config.bucket}" at ${where}; check the name, --endpoint and --region.`, 1, { cause: error });
-    case 'bad-credentials': return new UserError(`The credentials were refused by ${where} (${said}); set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or choose --profile.`, 1, { cause: error });
-    case 'access-denied': return new UserError(`Access to ${target} is denied (${said}); the credentials need s3:ListBucket and s3:GetObject, and for writing s3:PutObject and s3:DeleteObject.`, 1, { cause: error });
-    case 'wrong-region': return new UserError(`The bucket "${config.bucket}" is in another region (${said}); set --region.`, 1, { cause: error });
-    case 'clock-skew': return new UserError(`The clock of this machine differs too much from that of ${where}; set it right (for example with NTP) and mount again.`, 1, { cause: error });
-    case 'unavailable': case 'throttled': return new UserError(`Cannot reach S3 at ${where} (${said}); check --endpoint and the network.`, 1, { cause: error });
+    case 'no-such-bucket': return new UserError(`There is no bucket "${config.bucket}" at ${where}; check the name, --endpoint and --region`, 1, { cause: error });
+    case 'bad-credentials': return new UserError(error.details.status === undefined ? `${said}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or choose --profile` : `${where} refuses the credentials: ${said}`, 1, { cause: error });
+    case 'access-denied': return new UserError(`Access to ${target} is denied (${said}); the credentials need s3:ListBucket and s3:GetObject, and for writing s3:PutObject and s3:DeleteObject`, 1, { cause: error });
+    case 'wrong-region': return new UserError(`The bucket "${config.bucket}" is in another region (${said}); set --region`, 1, { cause: error });
+    case 'clock-skew': return new UserError(`The clock of this machine differs too much from that of ${where}; set it right (for example with NTP) and mount again`, 1, { cause: error });
+    case 'unavailable': case 'throttled': return new UserError(`Cannot reach S3 at ${where} (${said}); check --endpoint and the network`, 1, { cause: error });
+    case 'not-found': case 'invalid': return new UserError(`${where} answers, but not as S3 does (${said}); check --endpoint, and --path-style if it is another server's`, 1, { cause: error });
     default: return new UserError(`Cannot use ${target} at ${where}: ${said}`, 1, { cause: error });
   }
 }

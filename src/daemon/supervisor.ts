@@ -12,7 +12,8 @@ import path from 'node:path';
 import { compiledEntry } from '../base/entry-url.js';
 import { Errno, errnoName, errorCode } from '../base/errno.js';
 import { hasPollError, SystemError } from '../base/libc.js';
-import { createLog, type Log } from '../base/log.js';
+import { createLog, toStandardError, type Log } from '../base/log.js';
+import { makeDirectories } from '../base/make-directories.js';
 import { UserError } from '../base/user-error.js';
 import { isRoot, mountDevice, mountWithFusermount, openDevice, setReadAhead, unmount } from '../fuse/mount.js';
 import { fsType, mountAt, readMountinfo } from '../fuse/mountinfo.js';
@@ -46,7 +47,7 @@ export function restartDelayMs(quickDeaths: number): number {
 
 /** Runs until the mount is gone. @returns the exit code. Start-up failures are reported, not thrown. */
 export function runSupervisor(config: MountConfig, report: (message: SupervisorReport) => void, options: { log?: Log; daemonEntry?: string } = {}): Promise<number> {
-  return new Supervisor(config, report, options.log ?? createLog(config.logLevel, (line) => process.stderr.write(line)), options.daemonEntry).run();
+  return new Supervisor(config, report, options.log ?? createLog(config.logLevel, toStandardError), options.daemonEntry).run();
 }
 
 class Supervisor {
@@ -266,11 +267,11 @@ async function runInForeground(config: MountConfig, options: { daemonEntry?: str
 
 function openLog(config: MountConfig, logFile: string): number {
   try {
-    fs.mkdirSync(path.dirname(logFile), { recursive: true });
+    makeDirectories(path.dirname(logFile), config.logFile === undefined ? 0o700 : 0o777);
     return fs.openSync(logFile, 'a', 0o600);
   } catch (error) {
     const code = errorCode(error);
-    const why = code === 'EEXIST' || code === 'ENOTDIR' ? 'a part of its path is a file' : code === 'EACCES' ? 'no permission' : code ?? String(error);
+    const why = code === 'EEXIST' || code === 'ENOTDIR' ? 'a part of its path is a file' : code === 'EACCES' ? 'no permission' : code === 'ENOENT' ? 'nothing can be created there' : code === 'ENOSPC' ? 'its disk is full' : code === 'EROFS' ? 'its disk is read-only' : code ?? String(error);
     const what = config.logFile === undefined ? `the cache directory ${config.cacheDir}` : `the log file ${logFile}`;
     throw new UserError(`Cannot use ${what}: ${why}; choose another with ${config.logFile === undefined ? '--cache-dir' : '--log-file'}`, 1, { cause: error });
   }

@@ -272,6 +272,20 @@ describe('directories that cannot be used are refused in one sentence', () => {
     expect(refusal(() => openDb(dir))).toMatch(/damaged/);
   });
 
+  test('gone, or emptied, beside cached files: they are not taken for leftovers', async () => {
+    const dir = temp();
+    await openDb(dir).close({ clean: true });
+    fs.mkdirSync(join(dir, 'content/01'), { recursive: true });
+    for (const name of fs.readdirSync(dir)) if (name.startsWith('state.db')) fs.rmSync(join(dir, name));
+    await openDb(dir).close({ clean: true }); // no file yet: nothing to lose
+    fs.writeFileSync(join(dir, 'content/01/257'), 'not uploaded yet');
+    await openDb(dir).close({ clean: true });
+    for (const name of fs.readdirSync(dir)) if (name.startsWith('state.db')) fs.rmSync(join(dir, name));
+    expect(refusal(() => openDb(dir))).toMatch(/is gone, but there are cached files.*mv .*never delete/);
+    fs.writeFileSync(join(dir, 'state.db'), '');
+    expect(refusal(() => openDb(dir))).toMatch(/is gone/);
+  });
+
   test('written by a newer version', async () => {
     const dir = temp();
     await openDb(dir).close({ clean: true });

@@ -24,7 +24,7 @@ import { DbError, isFull, translateSqliteError } from './db-error.js';
 import { enterTransaction, gateBytes, leaveTransaction } from './gate.js';
 import { IdAllocator } from './ids.js';
 import { migrate } from './migrate.js';
-import { claimDirectory, lockDirectory, syncDirectorySync } from './state-dir.js';
+import { claimDirectory, lockDirectory, refuseLostDatabase, syncDirectorySync } from './state-dir.js';
 import { Statement, type TransactionOwner } from './statement.js';
 import { WalSync } from './wal-sync.js';
 
@@ -96,6 +96,7 @@ export class Db implements TransactionOwner {
     const path = join(options.dir, 'state.db');
     let sql: Database.Database | undefined;
     try {
+      refuseLostDatabase(options.dir, path);
       sql = openFile(path);
       return new Db(options, path, sql, unlock);
     } catch (error) {
@@ -364,6 +365,7 @@ function explain(error: unknown, dir: string): unknown {
       1, { cause: error },
     );
   }
+  if (known instanceof DbError && known.kind === 'full') return known;
   if (known instanceof DbError) return new UserError(`Cannot open the state database in ${dir}: ${known.message}`, 1, { cause: error });
   if (error instanceof UserError || errorCode(error) === undefined) return error;
   return new UserError(`Cannot open the state database in ${dir} (${errorCode(error)})`, 1, { cause: error });

@@ -10,6 +10,7 @@ import fs from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { errorCode } from '../base/errno.js';
 import { tryLockExclusive } from '../base/libc.js';
+import { makeDirectories } from '../base/make-directories.js';
 import { UserError } from '../base/user-error.js';
 
 export const markerName = 'hearthfs-cache';
@@ -25,7 +26,7 @@ export interface MountPoint { readonly path: string; readonly type: string }
 export function claimDirectory(dir: string, mountinfo: string = readMountinfo()): void {
   const real = resolveOutsideFuse(dir, parseMountinfo(mountinfo));
   try {
-    fs.mkdirSync(real, { recursive: true, mode: 0o700 });
+    makeDirectories(real, 0o700);
   } catch (error) {
     if (errorCode(error) === 'EEXIST' || errorCode(error) === 'ENOTDIR') throw notDirectory(dir, error);
     throw unusable(dir, error);
@@ -49,6 +50,18 @@ export function claimDirectory(dir: string, mountinfo: string = readMountinfo())
   } catch (error) {
     throw unusable(dir, error);
   }
+}
+
+/**
+ * Cached files without the database that says what they are: a new database would take them for leftovers and remove them, and some may hold
+ * what S3 lacks.
+ */
+export function refuseLostDatabase(dir: string, databasePath: string): void {
+  if ((fs.statSync(databasePath, { throwIfNoEntry: false })?.size ?? 0) > 0 || (fs.statSync(`${databasePath}-wal`, { throwIfNoEntry: false })?.size ?? 0) > 0) return;
+  const content = join(dir, 'content');
+  const shards = fs.existsSync(content) ? fs.readdirSync(content) : [];
+  if (!shards.some((shard) => fs.readdirSync(join(content, shard)).length > 0)) return;
+  throw new UserError(`The state database ${databasePath} is gone, but there are cached files, which may hold what S3 lacks; move the directory aside (mv ${dir} ${dir}.damaged) and mount again, and never delete it: the files are in ${dir}.damaged/content`);
 }
 
 function writeMarker(dir: string): void {

@@ -22,8 +22,8 @@ test('object lock is recognised behind AccessDenied', () => {
 
 test('a message says what was tried, the server\'s words and what to do', () => {
   const error = storeError('HEAD "a" in bucket "b"', 403, {}, { code: 'ExpiredToken', message: 'The token expired.' }, () => 0);
-  expect(error.message).toBe('HEAD "a" in bucket "b" failed: ExpiredToken: The token expired.; check AWS_ACCESS_KEY_ID, AWS_PROFILE or the instance role');
-  expect(error.details).toEqual({ status: 403, code: 'ExpiredToken' });
+  expect(error.message).toBe('HEAD "a" in bucket "b" failed: ExpiredToken: The token expired; check AWS_ACCESS_KEY_ID, AWS_PROFILE or the instance role');
+  expect(error.details).toEqual({ status: 403, code: 'ExpiredToken', hint: 'check AWS_ACCESS_KEY_ID, AWS_PROFILE or the instance role' });
 });
 
 test('Retry-After is seconds or a date', () => {

@@ -57,10 +57,10 @@ const advice: Partial<Record<StoreErrorKind, string>> = {
 export function storeError(what: string, status: number, headers: IncomingHttpHeaders, error: XmlError | undefined, now: () => number): StoreError {
   const code = error?.code ?? '';
   const kind = errorKind(status, code, error?.message ?? '');
-  const words = error ? [code, error.message].filter((text) => text !== '').join(': ') : `HTTP ${status}`;
+  const words = error ? [code, error.message.replace(/\.+$/, '')].filter((text) => text !== '').join(': ') : `HTTP ${status}`;
   const hint = advice[kind];
   const retryAfterMs = parseRetryAfter(headers['retry-after'], now());
-  return new StoreError(kind, `${what} failed: ${words}${hint === undefined ? '' : `; ${hint}`}`, { status, ...(code !== '' && { code }), ...(retryAfterMs !== undefined && { retryAfterMs }) });
+  return new StoreError(kind, `${what} failed: ${words}${hint === undefined ? '' : `; ${hint}`}`, { status, ...(code !== '' && { code }), ...(hint !== undefined && { hint }), ...(retryAfterMs !== undefined && { retryAfterMs }) });
 }
 
 /** Seconds or an HTTP date. */

@@ -23,7 +23,7 @@ export class StoreError extends Error {
   constructor(
     readonly kind: StoreErrorKind,
     message: string,
-    readonly details: { readonly status?: number; readonly code?: string; readonly errno?: number; readonly retryAfterMs?: number } = {},
+    readonly details: { readonly status?: number; readonly code?: string; readonly errno?: number; readonly retryAfterMs?: number; /** What to do; it ends the message, too. */ readonly hint?: string } = {},
     options?: ErrorOptions,
   ) {
     super(message, options);

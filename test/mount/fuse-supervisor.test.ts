@@ -26,6 +26,13 @@ describe.skipIf(!canMount)('the supervisor', () => {
     expect(mount.log.match(/the daemon died/g)!.length).toBe(3);
   });
 
+  it('a log that cannot be written costs its lines, not the mount', async () => {
+    const mount = await start({ config: { logFile: '/dev/full' } });
+    for (let i = 0; i < 2; i++) await mount.killDaemon();
+    expect(await mount.run('echo x > a; cat a')).toMatchObject({ code: 0, out: 'x' });
+    expect(isAlive(mount.supervisorPid)).toBe(true);
+  });
+
   it('a call that waits in a dead daemon is sent to the next one', async () => {
     const mount = await start({ toy: { files: { block: 10 } } });
     const waiting = mount.run(`cat block & p=$!; while [ ! -e ${mount.dir}/release ]; do sleep 0.05; done; kill $p; wait $p; echo $?`);

@@ -1,6 +1,6 @@
 /** A daemon child as the supervisor starts it, serving a `ToyFileSystem`. `TOY_OPTIONS` is JSON of its options; state in `stateDir`. */
 import fs from 'node:fs';
-import { createLog } from '../../src/base/log.js';
+import { createLog, toStandardError } from '../../src/base/log.js';
 import { Metrics } from '../../src/base/metrics.js';
 import { SupervisorLink } from '../../src/daemon/supervisor-link.js';
 import { Notifier } from '../../src/fuse/notifier.js';
@@ -9,7 +9,7 @@ import { ToyFileSystem, type ToyOptions } from './toy-fs.js';
 
 const link = SupervisorLink.connect();
 const { failWith, pidFile, ...options } = JSON.parse(process.env['TOY_OPTIONS'] ?? '{}') as ToyOptions & { failWith?: string; pidFile?: string };
-const log = createLog('info', (line) => process.stderr.write(line));
+const log = createLog('info', toStandardError);
 if (failWith !== undefined) {
   await link.failed(failWith, 1);
   process.exit(1);

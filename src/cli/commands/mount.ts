@@ -2,7 +2,7 @@ import path from 'node:path';
 import { UserError } from '../../base/user-error.js';
 import type { CommandSpec } from '../command.js';
 import { realPath } from '../mounts.js';
-import { mountOptions } from '../options.js';
+import { mistypedVariables, mountOptions } from '../options.js';
 import { resolveConfig } from '../resolve.js';
 
 export const mount: CommandSpec = {
@@ -18,6 +18,7 @@ export const mount: CommandSpec = {
     const given = path.resolve(world.cwd, mountpoint);
     const real = path.join(realPath(path.dirname(given)), path.basename(given));
     const config = resolveConfig(source, real, args.flags, world);
+    for (const warning of mistypedVariables(world.env)) world.err.write(`hearthfs: ${warning}\n`);
     const { startSupervisor } = await import('../../daemon/supervisor.js');
     const started = startSupervisor(config, { foreground: config.foreground });
     if (config.foreground) {

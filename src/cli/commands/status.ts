@@ -20,7 +20,7 @@ function describe(s: Status, nowMs: number): string {
   return pairs([
     ['mount', `s3://${s.bucket}/${s.prefix} on ${s.mountpoint}${s.readOnly ? ' (read-only)' : ''}`],
     ['endpoint', s.endpoint ?? 'AWS'],
-    ['state', `${s.state}, since ${ago(s.since, nowMs)}`],
+    ['state', `${s.state} for ${duration(Math.max(0, nowMs - Date.parse(s.since)))}`],
     ['not yet in S3', s.pending === 0 ? 'nothing' : `${count(s.pending, 'change')}, ${bytes(s.dirtyBytes)}${parked}`],
     ['conflicts', s.conflicts === 0 ? undefined : `${integer(s.conflicts)} (\`hearthfs conflicts\` lists them)`],
     ['cache', `${bytes(s.cacheBytes)} of ${bytes(s.cacheLimitBytes)}`],
