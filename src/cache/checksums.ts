@@ -5,6 +5,7 @@
  */
 import { open } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
+import { readUnnoticed } from '../base/disk.js';
 
 export const checksumBlockBytes = 128 * 1024;
 
@@ -17,7 +18,7 @@ export function checksumsOf(bytes: Uint8Array): Buffer {
 
 /** Undefined if the file changed while it was read. Rejects with the system error if it cannot be read. */
 export async function computeChecksums(path: string, unchanged: () => boolean = () => true): Promise<Buffer | undefined> {
-  const handle = await open(path, 'r');
+  const handle = await open(path, readUnnoticed);
   try {
     const before = await handle.stat({ bigint: true });
     const size = Number(before.size);

@@ -1,3 +1,4 @@
+import { readFileSync, statSync, utimesSync } from 'node:fs';
 import { afterEach, expect, it } from 'vitest';
 import { FsHarness } from '../../test/support/fs-harness.js';
 
@@ -28,4 +29,36 @@ it('a FORGET that comes after the file was opened again leaves its backing file 
   expect(kernel.open.size).toBe(1);
   await harness.closeFile(handle);
   expect(kernel.open.size).toBe(0);
+});
+
+/** What the kernel reads and writes in place of `path`. */
+async function contentPath(path: string): Promise<string> {
+  const { ino } = await harness.getattr(path);
+  return harness.daemon.contents.find(harness.tree.inodes.get(ino)!.content!)!.path;
+}
+
+it('a read that only the kernel saw moves the atime of the file, also after its last close', async () => {
+  harness = await FsHarness.open();
+  harness.fs.passthrough.enable(new BackingIds().device);
+  await harness.writeFile('file', 'text');
+  const handle = await harness.open('file');
+  const path = await contentPath('file');
+  utimesSync(path, 2_000_000_000, statSync(path).mtimeMs / 1000); // the kernel's read(2)
+  expect((await harness.getattr('file')).atime).toEqual({ sec: 2_000_000_000, nsec: 0 });
+  utimesSync(path, 2_000_000_005, statSync(path).mtimeMs / 1000);
+  await harness.closeFile(handle);
+  expect((await harness.getattr('file')).atime.sec).toBe(2_000_000_005);
+});
+
+it('an upload reads the file, but is no access to it', async () => {
+  harness = await FsHarness.open();
+  harness.fs.passthrough.enable(new BackingIds().device);
+  await harness.writeFile('file', 'text');
+  const handle = await harness.open('file');
+  const { atime } = await harness.getattr('file');
+  await harness.sync();
+  expect((await harness.getattr('file')).atime).toEqual(atime);
+  readFileSync(await contentPath('file')); // a read that is noticed does move it here
+  expect((await harness.getattr('file')).atime).not.toEqual(atime);
+  await harness.closeFile(handle);
 });

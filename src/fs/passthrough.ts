@@ -25,8 +25,9 @@ interface Backing {
   /** The kernel may be writing: a handle or a mapping for writing was given out and no lease has been granted since (S2). */
   writers: boolean;
   seen: Seen | null;
-  /** mtime of the content file when it was last looked at; only a change of it is news. */
+  /** Times of the content file when it was last looked at; only a change of them is news. */
   mtimeNs: bigint;
+  atimeNs: bigint;
 }
 
 interface BackingRow { ino: number; backing_id: number; ctime_ns: string | null; size: number | null }
@@ -146,13 +147,25 @@ export class Passthrough {
     this.remove(ino, backing);
   }
 
-  /** K8: size and times of a file the kernel may be writing come from the content file. @returns what that looks like, if it had to be looked at. */
+  /**
+   * K8: size and times of a file the kernel may be writing come from the content file; the time of the last read, also of one it only reads.
+   * @returns what that looks like, if it had to be looked at.
+   */
   refresh(inode: Inode): ContentStat | undefined {
     const backing = this.backings.get(inode.ino);
-    if (!backing?.writers) return undefined;
-    const stat = backing.file.stat();
-    if (stat) this.take(inode, backing, stat);
+    const stat = backing?.file.stat();
+    if (!backing || !stat) return undefined;
+    if (backing.writers) this.take(inode, backing, stat);
+    this.takeAccess(inode, backing, stat);
     return stat;
+  }
+
+  /** The kernel keeps the content file's atime as its file system is told to (relatime, mostly); by itself it is never uploaded (J11). */
+  private takeAccess(inode: Inode, backing: Backing, stat: ContentStat): void {
+    if (stat.atimeNs === backing.atimeNs) return;
+    backing.atimeNs = stat.atimeNs;
+    inode.atime = timeOf(stat.atimeNs);
+    this.deps.tree.inodes.keepVolatile(inode);
   }
 
   private take(inode: Inode, backing: Backing, stat: ContentStat): void {
@@ -181,7 +194,7 @@ export class Passthrough {
     const file = backing?.file ?? this.contents.existing(inode);
     if (!file) return;
     file.setTimes(inode.atime, inode.mtime);
-    if (backing) backing.mtimeNs = file.stat()?.mtimeNs ?? 0n;
+    if (backing) ({ mtimeNs: backing.mtimeNs, atimeNs: backing.atimeNs } = timesOf(file));
   }
 
   /** For the journal interval: brings the inodes the kernel may be writing up to date; answers their content files. */
@@ -223,8 +236,7 @@ export class Passthrough {
   }
 
   private add(ino: number, id: number, file: ContentFile): Backing {
-    const mtimeNs = file.stat()?.mtimeNs ?? 0n;
-    const backing: Backing = { id, file, release: this.deps.contents.acquire(file), writers: false, seen: null, mtimeNs };
+    const backing: Backing = { id, file, release: this.deps.contents.acquire(file), writers: false, seen: null, ...timesOf(file) };
     this.backings.set(ino, backing);
     return backing;
   }
@@ -308,6 +320,11 @@ export class Passthrough {
     clearInterval(this.timer);
     this.timer = undefined;
   }
+}
+
+function timesOf(file: ContentFile): { mtimeNs: bigint; atimeNs: bigint } {
+  const stat = file.stat();
+  return { mtimeNs: stat?.mtimeNs ?? 0n, atimeNs: stat?.atimeNs ?? 0n };
 }
 
 function timeOf(ns: bigint): Time {

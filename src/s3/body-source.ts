@@ -4,6 +4,7 @@
  * file before Complete. A file shorter than promised is `local-io`.
  */
 import { open, type FileHandle } from 'node:fs/promises';
+import { readUnnoticed } from '../base/disk.js';
 import { errorCode } from '../base/errno.js';
 import type { StreamBody } from './http-client.js';
 import type { Body } from './object-store.js';
@@ -47,7 +48,7 @@ export function localIoError(what: string, error: unknown): StoreError {
 async function withFile(path: string, use: (file: FileHandle) => Promise<void>): Promise<void> {
   let file: FileHandle | undefined;
   try {
-    file = await open(path, 'r');
+    file = await open(path, readUnnoticed);
     await use(file);
   } catch (error) {
     throw localIoError(`read "${path}"`, error);

@@ -1,4 +1,5 @@
 import fs from 'node:fs';
+import { readUnnoticed } from '../base/disk.js';
 import { isRegular, isSymlink, type Inode } from '../meta/inode.js';
 import type { Key, Stored } from '../s3/object-store.js';
 import { StoreError, type StoreErrorKind } from '../s3/store-error.js';
@@ -182,7 +183,7 @@ export function isRefusal(kind: StoreErrorKind): boolean {
 /** All of a file; null if it is not as long as it should be. */
 async function readWhole(path: string, sizeBytes: number): Promise<Buffer | null> {
   if (sizeBytes <= syncReadBytesMax) return readWholeNow(path, sizeBytes);
-  const handle = await fs.promises.open(path, 'r');
+  const handle = await fs.promises.open(path, readUnnoticed);
   try {
     const bytes = Buffer.allocUnsafe(sizeBytes);
     let at = 0;
@@ -199,7 +200,7 @@ async function readWhole(path: string, sizeBytes: number): Promise<Buffer | null
 
 /** What was written a moment ago is in the page cache: some 20 us, where four trips to libuv's pool cost ten times as much. */
 function readWholeNow(path: string, sizeBytes: number): Buffer | null {
-  const fd = fs.openSync(path, 'r');
+  const fd = fs.openSync(path, readUnnoticed);
   try {
     const bytes = Buffer.allocUnsafe(sizeBytes + 1); // one more than there should be: a file that grew shows
     let at = 0;
