@@ -62,3 +62,32 @@ it('an upload reads the file, but is no access to it', async () => {
   expect((await harness.getattr('file')).atime).not.toEqual(atime);
   await harness.closeFile(handle);
 });
+
+it('after a crash all files go to passthrough again but those that may still be open through the daemon (K6)', async () => {
+  harness = await FsHarness.open();
+  const kernel = new BackingIds();
+  harness.fs.passthrough.enable(kernel.device);
+  for (const name of ['closed', 'open', 'read']) await harness.writeFile(name, name);
+  await harness.sync();
+  await harness.evict();
+  await harness.closeFile(await harness.open('closed')); // not here yet: through the daemon
+  const open = await harness.open('open');
+  await harness.readFile('closed');
+  await harness.readFile('open');
+  await harness.daemon.contents.maintain(); // what is here is on record
+  expect(kernel.open.size).toBe(0);
+  await harness.crash();
+  harness.fs.passthrough.enable(kernel.device);
+  const again = await harness.open('open');
+  expect(kernel.open.size).toBe(0);
+  const closed = await harness.open('closed');
+  expect(kernel.open.size).toBe(1);
+  await harness.closeFile(closed);
+  await harness.closeFile(again);
+  await harness.closeFile(open); // the last one: then the kernel forgets the inode
+  await harness.closeFile(await harness.open('open'));
+  expect(harness.daemon.db.prepare('SELECT * FROM backing').all()).toEqual([]);
+  const free = await harness.open('open');
+  expect(kernel.open.size).toBe(1);
+  await harness.closeFile(free);
+});

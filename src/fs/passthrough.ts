@@ -33,6 +33,8 @@ interface Backing {
 interface BackingRow { ino: number; backing_id: number; ctime_ns: string | null; size: number | null }
 
 const lingerMs = 1000;
+/** In place of a backing id: the inode is open, but through us. */
+const ordinaryId = 0;
 /** Without multigrain timestamps (before Linux 6.13) two changes within a tick share their ctime (S3). */
 const ctimeGrainMs = 20;
 
@@ -48,10 +50,11 @@ export class Passthrough {
   private device: BackingDevice | undefined;
   private readonly backings = new Map<number, Backing>();
   private timer: NodeJS.Timeout | undefined;
-  /** Inodes up to here may be open through an earlier daemon, in ordinary mode: not to be mixed with passthrough (K6). */
-  private oldInoMax = 0;
   /** Inodes whose backing an earlier daemon registered: handles of its may be open until the kernel forgets them. */
   private readonly inherited = new Set<number>();
+  /** Inodes on record as open through us: this daemon's, and those that handles of an earlier one may still hold open so. Not to be mixed with passthrough (K6). */
+  private readonly ordinary = new Set<number>();
+  private readonly inheritedOrdinary = new Set<number>();
 
   constructor(private readonly deps: FsDeps, private readonly contents: FileContents, private readonly files: OpenFiles, private readonly kernel: KernelInodes) {
     deps.metrics.gauge('fuse.passthrough_files', () => this.backings.size);
@@ -66,11 +69,12 @@ export class Passthrough {
   recover(inherit: boolean): void {
     const { db, tree } = this.deps;
     const rows = db.prepare<[], BackingRow>('SELECT * FROM backing').all();
-    if (inherit) {
-      this.oldInoMax = db.prepare<[], { ino: number }>('SELECT max(ino) AS ino FROM inode').get()!.ino;
-      this.kernel.inherit(this.oldInoMax);
-    }
+    if (inherit) this.kernel.inherit(db.prepare<[], { ino: number }>('SELECT max(ino) AS ino FROM inode').get()!.ino);
     for (const row of rows) {
+      if (row.backing_id === ordinaryId) {
+        if (inherit) this.inheritedOrdinary.add(row.ino);
+        continue;
+      }
       const inode = tree.inodes.get(row.ino);
       const file = inode && this.contents.existing(inode);
       if (!inode || !file) continue;
@@ -107,23 +111,38 @@ export class Passthrough {
     if (!this.device || !isRegular(inode)) return undefined;
     const known = this.backings.get(inode.ino);
     if (known && (!writable || known.writers)) return known.id;
+    if (this.ordinary.has(inode.ino)) return undefined;
     // One transaction for all of it, or part of the caller's that makes the file
     return this.deps.db.tx(() => {
       const backing = known ?? this.registerNew(inode, writable);
-      if (backing && writable) this.mayBeWritten(inode, backing);
+      if (!backing) this.recordOrdinary(inode.ino);
+      else if (writable) this.mayBeWritten(inode, backing);
       return backing?.id;
     });
   }
 
   private registerNew(inode: Inode, writable: boolean): Backing | undefined {
-    if (this.files.ownCount(inode.ino) > 0 || inode.ino <= this.oldInoMax) return undefined;
+    if (this.files.ownCount(inode.ino) > 0 || this.inheritedOrdinary.has(inode.ino)) return undefined;
     if (writable && this.deps.contents.isAboveHighWater) return undefined;
     const file = this.contents.file(inode);
     return file.isComplete ? this.register(inode, file) : undefined;
   }
 
+  /** So that the next daemon knows which inodes must not go to passthrough: all others may, at once. */
+  private recordOrdinary(ino: number): void {
+    this.ordinary.add(ino);
+    this.deps.db.onRollback(() => this.ordinary.delete(ino));
+    this.deps.db.prepare('INSERT OR REPLACE INTO backing (ino, backing_id) VALUES (?, ?)').run(ino, ordinaryId);
+  }
+
+  private ordinaryClosed(ino: number): void {
+    if (!this.ordinary.delete(ino) || this.inheritedOrdinary.has(ino)) return;
+    this.deps.db.prepare('DELETE FROM backing WHERE ino = ?').run(ino);
+  }
+
   /** The last handle of this daemon is closed. */
   closed(inode: Inode): void {
+    if (this.files.ownCount(inode.ino) === 0) this.ordinaryClosed(inode.ino);
     const backing = this.backings.get(inode.ino);
     if (!backing || this.files.ownCount(inode.ino) > 0 || this.inherited.has(inode.ino)) return;
     this.deps.db.tx(() => {
@@ -141,6 +160,8 @@ export class Passthrough {
     if (this.files.ownCount(ino) > 0) return;
     const backing = this.backings.get(ino);
     this.inherited.delete(ino);
+    this.ordinaryClosed(ino);
+    if (this.inheritedOrdinary.delete(ino)) this.deps.db.prepare('DELETE FROM backing WHERE ino = ?').run(ino);
     if (!backing) return;
     const inode = this.deps.tree.inodes.get(ino);
     if (inode && backing.writers && !this.writersGone(inode, backing)) return this.lingerOn();
