@@ -17,6 +17,7 @@ import type { Clock } from '../base/clock.js';
 import { realDisk, type Disk } from '../base/disk.js';
 import { errorCode } from '../base/errno.js';
 import type { Log } from '../base/log.js';
+import type { MaybePromise } from '../base/maybe-promise.js';
 import type { Metrics } from '../base/metrics.js';
 import { RangeSet, type Range } from '../base/range-set.js';
 import type { Db } from '../db/db.js';
@@ -38,7 +39,7 @@ import { Integrity } from './integrity.js';
 import { Leaving } from './leaving.js';
 import { loadIndex, scanFiles, type RecoveryReport } from './recovery.js';
 import { shedRanges } from './shed.js';
-import { Space, type MaybePromise } from './space.js';
+import { Space } from './space.js';
 
 export class ContentStore implements ContentHost {
   // dependencies
@@ -264,7 +265,7 @@ export class ContentStore implements ContentHost {
   // ---- room
 
   /** Before writes and GETs: immediate where there is room, else after eviction. @throws CacheFullError after a bounded wait without progress. */
-  reserve(bytes: number, signal?: AbortSignal): MaybePromise<void> {
+  reserve(bytes: number, signal?: AbortSignal | (() => AbortSignal)): MaybePromise<void> {
     const held = this.space.hold(bytes, signal);
     return typeof held === 'function' ? held() : held.then((release) => release());
   }

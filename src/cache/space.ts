@@ -8,9 +8,9 @@
  */
 import fs from 'node:fs';
 import type { Clock } from '../base/clock.js';
+import type { MaybePromise } from '../base/maybe-promise.js';
 import { CacheFullError } from './cache-error.js';
 
-export type MaybePromise<T> = T | Promise<T>;
 export type MinFree = { readonly percent: number } | { readonly bytes: number };
 
 /** Free space is asked of the file system at most this often, or when this much was granted since. */
@@ -71,10 +71,13 @@ export class Space {
     return Math.min(this.limitBytes - this.host.usedBytes(), this.freeRoom()) - this.heldBytes;
   }
 
-  /** Resolves to a function that ends the reservation (idempotent), to be called once the bytes are on disk or will not come. */
-  hold(bytes: number, signal?: AbortSignal): MaybePromise<() => void> {
+  /**
+   * Resolves to a function that ends the reservation (idempotent), to be called once the bytes are on disk or will not come.
+   * @param signal one that is costly to make is made only for a wait.
+   */
+  hold(bytes: number, signal?: AbortSignal | (() => AbortSignal)): MaybePromise<() => void> {
     if (this.waiters.length === 0 && this.room() >= bytes) return this.granted(bytes);
-    return this.wait(bytes, signal);
+    return this.wait(bytes, typeof signal === 'function' ? signal() : signal);
   }
 
   /** Bytes were freed, or may now be: waiters look again. */

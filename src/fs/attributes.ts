@@ -1,7 +1,8 @@
 import type { Time } from '../base/clock.js';
 import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
-import type { Attr, AttrReply, Entry, MaybePromise, RequestContext, SetAttr } from '../fuse/ops.js';
+import type { MaybePromise } from '../base/maybe-promise.js';
+import type { Attr, AttrReply, Entry, RequestContext, SetAttr } from '../fuse/ops.js';
 import { isDirectory, isRegular, type Inode } from '../meta/inode.js';
 import type { FsDeps } from './deps.js';
 import type { FileContents } from './file-content.js';
@@ -60,12 +61,20 @@ export class Attributes {
     return this.remote.completeAttributes([inode], ctx.signal).then(() => this.reply(this.inodes.mustGet(ino)));
   }
 
-  async setattr(ctx: RequestContext, ino: number, change: SetAttr): Promise<AttrReply> {
+  setattr(ctx: RequestContext, ino: number, change: SetAttr): MaybePromise<AttrReply> {
     if (this.replay.find(ctx)) return this.reply(this.inodes.mustGet(ino));
     const before = this.inodes.mustGet(ino);
+    if (!this.remote.needsAttributes(before) && change.sizeBytes === undefined) return this.changed(ctx, before, change);
+    return this.changedLater(ctx, before, change);
+  }
+
+  private async changedLater(ctx: RequestContext, before: Inode, change: SetAttr): Promise<AttrReply> {
     if (this.remote.needsAttributes(before)) await this.remote.completeAttributes([before], ctx.signal);
-    if (change.sizeBytes !== undefined) await this.truncate(ino, change.sizeBytes);
-    const inode = this.inodes.mustGet(ino);
+    if (change.sizeBytes !== undefined) await this.truncate(before.ino, change.sizeBytes);
+    return this.changed(ctx, this.inodes.mustGet(before.ino), change);
+  }
+
+  private changed(ctx: RequestContext, inode: Inode, change: SetAttr): AttrReply {
     this.passthrough.refresh(inode);
     if (changesNothing(inode, change)) {
       inode.ctime = this.deps.clock.time();
@@ -78,7 +87,7 @@ export class Attributes {
       if (isDirectory(inode) && inode.nlink > 0) this.inodes.ensureMarker(inode);
       this.contents.metadataChanged(inode);
       this.deps.tree.inodes.settle(inode);
-      this.replay.record(ctx, 'setattr', { ino });
+      this.replay.record(ctx, 'setattr', { ino: inode.ino });
     });
     return this.reply(inode);
   }

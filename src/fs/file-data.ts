@@ -1,8 +1,9 @@
 import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
 import { SystemError } from '../base/libc.js';
+import type { MaybePromise } from '../base/maybe-promise.js';
 import type { ContentFile } from '../cache/content-file.js';
-import { FallocateMode, Seek, type MaybePromise, type RequestContext } from '../fuse/ops.js';
+import { FallocateMode, Seek, type RequestContext } from '../fuse/ops.js';
 import type { ReadSource } from '../prefetch/object-reader.js';
 import { isDirectory, isRegular, type Inode } from '../meta/inode.js';
 import type { FsDeps } from './deps.js';

@@ -1,6 +1,7 @@
 import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
-import type { DirentSink, FileSystem, MaybePromise, OpenReply, RequestContext, SetAttr, StatFs } from '../fuse/ops.js';
+import type { MaybePromise } from '../base/maybe-promise.js';
+import type { DirentSink, FileSystem, OpenReply, RequestContext, SetAttr, StatFs } from '../fuse/ops.js';
 import { isSymlink, opensUnknown } from '../meta/inode.js';
 import { ActiveListings } from './active-listings.js';
 import { Attributes } from './attributes.js';

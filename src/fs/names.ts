@@ -1,7 +1,8 @@
 import { Errno } from '../base/errno.js';
 import { nameBytesMax, nameToBytes } from '../base/file-name.js';
 import { FsError } from '../base/fs-error.js';
-import { OpenFlag, type Entry, type MaybePromise, type OpenReply, type RequestContext } from '../fuse/ops.js';
+import { andThen, type MaybePromise } from '../base/maybe-promise.js';
+import { OpenFlag, type Entry, type OpenReply, type RequestContext } from '../fuse/ops.js';
 import type { Dentry } from '../meta/dentry-table.js';
 import { FileType, isDirectory, isRegular, type Inode } from '../meta/inode.js';
 import { scratchPrefix } from '../writeback/desired.js';
@@ -57,20 +58,21 @@ export class Names {
   }
 
   /** CREATE of a name that is there already is an open of it; what turned up there meanwhile may be no file at all. */
-  private async openFound(ctx: RequestContext, dentry: Dentry, flags: number): Promise<Entry & OpenReply> {
+  private openFound(ctx: RequestContext, dentry: Dentry, flags: number): MaybePromise<Entry & OpenReply> {
     if (flags & OpenFlag.EXCL) throw new FsError(Errno.EEXIST);
     const inode = this.deps.tree.inodes.mustGet(dentry.ino);
     if (isDirectory(inode)) throw new FsError(Errno.EISDIR);
     if (!isRegular(inode)) throw new FsError(Errno.ESTALE, `inode ${inode.ino} is no regular file`); // the kernel walks the path again
-    const opened = await this.opens.open(ctx, inode.ino, flags, false);
-    return { ...this.attributes.entry(this.inodes.mustGet(inode.ino), undefined), ...opened };
+    return andThen(this.opens.open(ctx, inode.ino, flags, false), (opened) => ({ ...this.attributes.entry(this.inodes.mustGet(inode.ino), undefined), ...opened }));
   }
 
-  async create(ctx: RequestContext, parent: number, name: string, flags: number, mode: number, umask: number): Promise<Entry & OpenReply> {
+  create(ctx: RequestContext, parent: number, name: string, flags: number, mode: number, umask: number): MaybePromise<Entry & OpenReply> {
     const replayed = this.replay.find(ctx);
     if (replayed?.ino !== undefined) return this.createReply(this.inodes.mustGet(replayed.ino), flags);
-    await this.reserveFile(ctx);
-    await this.find(ctx, parent, name);
+    return andThen(this.reserveFile(ctx), () => andThen(this.find(ctx, parent, name), () => this.createFound(ctx, parent, name, flags, mode, umask)));
+  }
+
+  private createFound(ctx: RequestContext, parent: number, name: string, flags: number, mode: number, umask: number): MaybePromise<Entry & OpenReply> {
     const { directory, dentry } = this.current(parent, name);
     if (dentry) return this.openFound(ctx, dentry, flags);
     const inode = this.deps.db.tx(() => {
@@ -90,9 +92,8 @@ export class Names {
     return id;
   }
 
-  private async createReply(inode: Inode, flags: number): Promise<Entry & OpenReply> {
-    const opened = await this.opens.openedDurably(inode, flags);
-    return { ...this.attributes.entry(this.inodes.mustGet(inode.ino), undefined), ...opened };
+  private createReply(inode: Inode, flags: number): MaybePromise<Entry & OpenReply> {
+    return andThen(this.opens.openedDurably(inode, flags), (opened) => ({ ...this.attributes.entry(this.inodes.mustGet(inode.ino), undefined), ...opened }));
   }
 
   async tmpfile(ctx: RequestContext, parent: number, flags: number, mode: number, umask: number): Promise<Entry & OpenReply> {
@@ -108,34 +109,35 @@ export class Names {
     return this.createReply(inode, flags);
   }
 
-  mkdir(ctx: RequestContext, parent: number, name: string, mode: number, umask: number): Promise<Entry> {
+  mkdir(ctx: RequestContext, parent: number, name: string, mode: number, umask: number): MaybePromise<Entry> {
     return this.make(ctx, 'mkdir', parent, name, FileType.DIR | (mode & 0o7777), umask);
   }
 
-  mknod(ctx: RequestContext, parent: number, name: string, mode: number, rdev: number, umask: number): Promise<Entry> {
+  mknod(ctx: RequestContext, parent: number, name: string, mode: number, rdev: number, umask: number): MaybePromise<Entry> {
     const type = (mode & FileType.MASK) || FileType.REG;
     return this.make(ctx, 'mknod', parent, name, type | (mode & 0o7777), umask, { rdev });
   }
 
-  symlink(ctx: RequestContext, parent: number, name: string, target: Buffer): Promise<Entry> {
+  symlink(ctx: RequestContext, parent: number, name: string, target: Buffer): MaybePromise<Entry> {
     if (target.length === 0) throw new FsError(Errno.ENOENT);
     if (target.length >= 4096) throw new FsError(Errno.ENAMETOOLONG);
     return this.make(ctx, 'symlink', parent, name, FileType.LINK | 0o777, 0, { target: Buffer.from(target), sizeBytes: target.length });
   }
 
-  private async make(ctx: RequestContext, opcode: string, parent: number, name: string, mode: number, umask: number, fields: Partial<Inode> = {}): Promise<Entry> {
+  private make(ctx: RequestContext, opcode: string, parent: number, name: string, mode: number, umask: number, fields: Partial<Inode> = {}): MaybePromise<Entry> {
     const replayed = this.replay.find(ctx);
     if (replayed?.ino !== undefined) return this.attributes.entry(this.inodes.mustGet(replayed.ino), undefined);
-    await this.find(ctx, parent, name);
-    const { directory, dentry } = this.current(parent, name);
-    if (dentry) throw new FsError(Errno.EEXIST);
-    const inode = this.deps.db.tx(() => {
-      const created = this.inodes.create(ctx, directory, mode, umask, fields);
-      this.inodes.addName(directory, name, created);
-      this.replay.record(ctx, opcode, { ino: created.ino });
-      return created;
+    return andThen(this.find(ctx, parent, name), () => {
+      const { directory, dentry } = this.current(parent, name);
+      if (dentry) throw new FsError(Errno.EEXIST);
+      const inode = this.deps.db.tx(() => {
+        const created = this.inodes.create(ctx, directory, mode, umask, fields);
+        this.inodes.addName(directory, name, created);
+        this.replay.record(ctx, opcode, { ino: created.ino });
+        return created;
+      });
+      return this.attributes.entry(inode, undefined);
     });
-    return this.attributes.entry(inode, undefined);
   }
 
   async link(ctx: RequestContext, ino: number, newParent: number, newName: string): Promise<Entry> {
@@ -160,14 +162,15 @@ export class Names {
     return this.attributes.entry(inode, undefined);
   }
 
-  async unlink(ctx: RequestContext, parent: number, name: string): Promise<void> {
+  unlink(ctx: RequestContext, parent: number, name: string): MaybePromise<void> {
     if (this.replay.find(ctx)) return;
-    await this.findExisting(ctx, parent, name);
-    const { directory, inode } = this.currentExisting(parent, name);
-    if (isDirectory(inode)) throw new FsError(Errno.EISDIR);
-    this.deps.db.tx(() => {
-      this.inodes.removeName(directory, name, inode);
-      this.replay.record(ctx, 'unlink', {});
+    return andThen(this.findExisting(ctx, parent, name), () => {
+      const { directory, inode } = this.currentExisting(parent, name);
+      if (isDirectory(inode)) throw new FsError(Errno.EISDIR);
+      this.deps.db.tx(() => {
+        this.inodes.removeName(directory, name, inode);
+        this.replay.record(ctx, 'unlink', {});
+      });
     });
   }
 
@@ -193,12 +196,12 @@ export class Names {
   }
 
   /** Makes what `name` means known. The caller looks at it afterwards with `current`, in the same stretch in which it acts: an await lets others in. */
-  async find(ctx: RequestContext, parent: number, name: string): Promise<void> {
+  find(ctx: RequestContext, parent: number, name: string): MaybePromise<unknown> {
     checkName(name);
     const prefix = this.deps.tree.directoryKey(parent) ?? '';
     if (prefix === '' && name.startsWith(scratchPrefix)) throw new FsError(Errno.EPERM, `Names that start with ${scratchPrefix} are hearthfs's own`);
     if (Buffer.byteLength(prefix) + Buffer.byteLength(name) + 1 > keyBytesMax) throw new FsError(Errno.ENAMETOOLONG, `The path is longer than the ${keyBytesMax} bytes of an S3 key`);
-    await this.remote.find(this.inodes.liveDirectory(parent), name, () => ctx.signal);
+    return this.remote.find(this.inodes.liveDirectory(parent), name, () => ctx.signal);
   }
 
   /** The directory, which may get and lose names, and what it has under the name. */
@@ -207,10 +210,11 @@ export class Names {
   }
 
   /** Like `find`, and completes the attributes of what is there: its type may be another than a listing shows. */
-  async findExisting(ctx: RequestContext, parent: number, name: string): Promise<void> {
-    await this.find(ctx, parent, name);
-    const { inode } = this.currentExisting(parent, name);
-    if (this.remote.needsAttributes(inode) && !this.deps.health.isOffline) await this.remote.completeAttributes([inode], ctx.signal);
+  findExisting(ctx: RequestContext, parent: number, name: string): MaybePromise<void> {
+    return andThen(this.find(ctx, parent, name), () => {
+      const { inode } = this.currentExisting(parent, name);
+      return this.remote.needsAttributes(inode) && !this.deps.health.isOffline ? this.remote.completeAttributes([inode], ctx.signal) : undefined;
+    });
   }
 
   currentExisting(parent: number, name: string): { directory: Inode; dentry: Dentry; inode: Inode } {
@@ -219,12 +223,9 @@ export class Names {
     return { directory, dentry, inode: this.deps.tree.inodes.mustGet(dentry.ino) };
   }
 
-  private async reserveFile(ctx: RequestContext): Promise<void> {
-    try {
-      await this.deps.contents.reserve(newFileBytes, ctx.signal);
-    } catch (error) {
-      throw toFsError(error);
-    }
+  private reserveFile(ctx: RequestContext): MaybePromise<void> {
+    const room = this.deps.contents.reserve(newFileBytes, () => ctx.signal);
+    return room instanceof Promise ? room.catch((error: unknown) => { throw toFsError(error); }) : room;
   }
 }
 

@@ -1,5 +1,6 @@
 import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
+import { andThen, type MaybePromise } from '../base/maybe-promise.js';
 import { OpenFlag, type OpenReply, type RequestContext } from '../fuse/ops.js';
 import { isDirectory, isRegular, opensUnknown, type Inode } from '../meta/inode.js';
 import { StreamState } from '../prefetch/stream-state.js';
@@ -26,10 +27,16 @@ export class OpenReplies {
     private readonly passthrough: Passthrough, private readonly ahead: WalkAhead, private readonly counts: ReadCounts,
   ) {}
 
-  async open(ctx: RequestContext, ino: number, flags: number, killSuidGid: boolean): Promise<OpenReply> {
+  open(ctx: RequestContext, ino: number, flags: number, killSuidGid: boolean): MaybePromise<OpenReply> {
     const before = this.inodes.mustGet(ino);
     if (isDirectory(before)) throw new FsError(Errno.EISDIR);
     if (!isRegular(before)) throw new FsError(Errno.ENXIO); // fifos and devices are the kernel's own
+    const isPlain = (flags & OpenFlag.TRUNC) === 0 && before.nlink > 0 && !this.remote.needsAttributes(before) && !this.contents.existing(before)?.hasUnstoredPresence;
+    return isPlain ? this.openedDurably(before, flags) : this.openedLater(ctx, before, flags, killSuidGid);
+  }
+
+  private async openedLater(ctx: RequestContext, before: Inode, flags: number, killSuidGid: boolean): Promise<OpenReply> {
+    const { ino } = before;
     if (this.remote.needsAttributes(before)) {
       const hadName = before.nlink > 0;
       await this.remote.completeAttributes([before], ctx.signal);
@@ -63,10 +70,10 @@ export class OpenReplies {
   }
 
   /** K9: O_SYNC and O_DSYNC writes in passthrough send no FSYNC, so their dirty mark is *journaled* before the OPEN is answered. */
-  async openedDurably(inode: Inode, flags: number): Promise<OpenReply> {
+  openedDurably(inode: Inode, flags: number): MaybePromise<OpenReply> {
     const reply = this.opened(inode, flags);
-    if (reply.backingId !== undefined && flags & OpenFlag.SYNC && (flags & OpenFlag.ACCMODE) !== OpenFlag.RDONLY) await this.deps.db.durable();
-    return reply;
+    const waits = reply.backingId !== undefined && flags & OpenFlag.SYNC && (flags & OpenFlag.ACCMODE) !== OpenFlag.RDONLY;
+    return waits ? andThen(this.deps.db.durable(), () => reply) : reply;
   }
 
   /** What opening the inode writes down, for a caller that has a transaction of its own. */

@@ -2,7 +2,7 @@ import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
 import { Semaphore } from '../base/semaphore.js';
 import { SingleFlight } from '../base/single-flight.js';
-import type { MaybePromise } from '../fuse/ops.js';
+import type { MaybePromise } from '../base/maybe-promise.js';
 import type { Dentry } from '../meta/dentry-table.js';
 import { isDirectory, type Inode } from '../meta/inode.js';
 import { StoreError } from '../s3/store-error.js';

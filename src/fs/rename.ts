@@ -1,5 +1,6 @@
 import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
+import { andThen, type MaybePromise } from '../base/maybe-promise.js';
 import { RenameFlag, type RequestContext } from '../fuse/ops.js';
 import { isDirectory, type Inode } from '../meta/inode.js';
 import type { FsDeps } from './deps.js';
@@ -25,20 +26,23 @@ export class Rename {
     private readonly names: Names, private readonly remote: RemoteNames, private readonly replay: Replay,
   ) {}
 
-  async rename(ctx: RequestContext, parent: number, name: string, newParent: number, newName: string, flags: number): Promise<void> {
+  rename(ctx: RequestContext, parent: number, name: string, newParent: number, newName: string, flags: number): MaybePromise<void> {
     if (this.replay.find(ctx)) return;
     if (flags & ~(RenameFlag.NOREPLACE | RenameFlag.EXCHANGE) || flags === (RenameFlag.NOREPLACE | RenameFlag.EXCHANGE)) throw new FsError(Errno.EINVAL);
-    await this.names.findExisting(ctx, parent, name);
-    await this.names.find(ctx, newParent, newName);
-    for (let tries = 0; ; tries++) {
+    const act = (tries: number): MaybePromise<void> => {
       const plan = this.plan(parent, name, newParent, newName, flags);
       if (plan === null) return; // two names of one file: nothing to do, says POSIX
       const unknown = this.unknownTo(plan);
       if (unknown.length === 0) return this.commit(ctx, plan);
       // A listing of one may have changed the other: look again, and act without another wait
       if (tries === 3) throw new FsError(Errno.ESTALE, 'names kept changing during the rename');
-      for (const directory of unknown) await this.remote.ensureSubtree(directory, ctx.signal);
-    }
+      return this.makeKnown(unknown, ctx.signal).then(() => act(tries + 1));
+    };
+    return andThen(this.names.findExisting(ctx, parent, name), () => andThen(this.names.find(ctx, newParent, newName), () => act(0)));
+  }
+
+  private async makeKnown(directories: readonly Inode[], signal: AbortSignal): Promise<void> {
+    for (const directory of directories) await this.remote.ensureSubtree(directory, signal);
   }
 
   /** What is to be done, as of now; all that POSIX refuses is refused here. */

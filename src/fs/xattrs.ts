@@ -1,5 +1,6 @@
 import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
+import { andThen, type MaybePromise } from '../base/maybe-promise.js';
 import { XattrFlag, type RequestContext } from '../fuse/ops.js';
 import { isDirectory, isSymlink, type Inode } from '../meta/inode.js';
 import { encodeAttributes, MetadataTooLarge } from '../s3/metadata-codec.js';
@@ -23,14 +24,15 @@ const linkIdBytesMax = 28;
 export class Xattrs {
   constructor(private readonly deps: FsDeps, private readonly inodes: Inodes, private readonly contents: FileContents, private readonly remote: RemoteNames, private readonly replay: Replay) {}
 
-  async get(ctx: RequestContext, ino: number, name: string): Promise<Buffer> {
-    const { xattrs } = await this.known(ctx, ino);
-    if (!has(xattrs, name)) throw new FsError(Errno.ENODATA);
-    return Buffer.from(xattrs[name]!, 'base64');
+  get(ctx: RequestContext, ino: number, name: string): MaybePromise<Buffer> {
+    return andThen(this.known(ctx, ino), ({ xattrs }) => {
+      if (!has(xattrs, name)) throw new FsError(Errno.ENODATA);
+      return Buffer.from(xattrs[name]!, 'base64');
+    });
   }
 
-  async list(ctx: RequestContext, ino: number): Promise<string[]> {
-    return Object.keys((await this.known(ctx, ino)).xattrs ?? {});
+  list(ctx: RequestContext, ino: number): MaybePromise<string[]> {
+    return andThen(this.known(ctx, ino), ({ xattrs }) => Object.keys(xattrs ?? {}));
   }
 
   async set(ctx: RequestContext, ino: number, name: string, value: Buffer, flags: number, killSgid: boolean): Promise<void> {
@@ -97,11 +99,10 @@ export class Xattrs {
     }
   }
 
-  private async known(ctx: RequestContext, ino: number): Promise<Inode> {
+  private known(ctx: RequestContext, ino: number): MaybePromise<Inode> {
     const inode = this.inodes.mustGet(ino);
     if (!this.remote.needsAttributes(inode)) return inode;
-    await this.remote.completeAttributes([inode], ctx.signal);
-    return this.inodes.mustGet(ino);
+    return this.remote.completeAttributes([inode], ctx.signal).then(() => this.inodes.mustGet(ino));
   }
 }
 

@@ -7,8 +7,7 @@
  * Names are the strings of `base/file-name.ts`. Inode numbers and handles are safe integers.
  */
 import type { Time } from '../base/clock.js';
-
-export type MaybePromise<T> = T | Promise<T>;
+import type { MaybePromise } from '../base/maybe-promise.js';
 
 export interface RequestContext {
   /** The kernel's request number without bit 63 (FUSE_UNIQUE_RESEND). */

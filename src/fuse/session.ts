@@ -12,6 +12,7 @@ import { Errno, errnoName, systemErrno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
 import { readRaw, SystemError, writeRaw } from '../base/libc.js';
 import type { Log } from '../base/log.js';
+import type { MaybePromise } from '../base/maybe-promise.js';
 import type { Metrics } from '../base/metrics.js';
 import { NotifyCode, opcodeName, outHeaderBytes, rootIno } from './abi.js';
 import { BufferPool, type PooledBuffer } from './buffer-pool.js';
@@ -19,7 +20,7 @@ import { Call, callKey, CallsInFlight } from './call.js';
 import { decodeRequest, decodeSupplementaryGroup, Frame, type Request } from './decode.js';
 import { DirentPacker, headRoom, putHeader, Reply, xattrList } from './encode.js';
 import { maxWriteBytes, negotiate, pageBytes, type InitOptions, type NegotiatedInit } from './negotiate.js';
-import { OpenFlag, type AttrReply, type Entry, type FileSystem, type MaybePromise, type OpenReply, type StatFs } from './ops.js';
+import { OpenFlag, type AttrReply, type Entry, type FileSystem, type OpenReply, type StatFs } from './ops.js';
 
 export type { InitOptions, NegotiatedInit } from './negotiate.js';
 
