@@ -9,9 +9,9 @@ import type { Log } from '../base/log.js';
 import type { Metrics } from '../base/metrics.js';
 import type { CheckpointResult } from './checkpoint-worker.js';
 
-/** About 16 to 40 MB of log with our transactions of 4 to 10 pages. */
+/** About 16 to 40 MB of log with commits of 4 to 10 pages. */
 const commitsPerCheckpoint = 1000;
-/** A log this long is checkpointed whatever the number of commits; looked at every 32 commits. */
+/** A log this long is checkpointed whatever the number of commits; looked at every 4 commits, for one may be a group of hundreds of pages. */
 const walBytesMax = 32 * 1024 * 1024;
 
 export class Checkpointer {
@@ -33,7 +33,7 @@ export class Checkpointer {
   committed(): void {
     this.commits++;
     if (this.running || this.closed) return;
-    if (this.commits >= commitsPerCheckpoint || (this.commits % 32 === 0 && this.walBytes() > walBytesMax)) void this.run();
+    if (this.commits >= commitsPerCheckpoint || (this.commits % 4 === 0 && this.walBytes() > walBytesMax)) void this.run();
   }
 
   /** Moves the log into the database; joins a run in progress. Never rejects: a failed checkpoint only leaves the log longer. */

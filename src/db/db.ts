@@ -4,6 +4,7 @@
  *
  * Invariants
  *  1. `commitSeq` counts committed transactions; a commit is *accepted*. `durableSeq <= commitSeq`; commits up to it are *journaled*.
+ *     SQLite commits them in groups, at the latest `groupMs` later; until then the redo log keeps them accepted (`redo-log`).
  *  2. Durability is a prefix: if a commit survives a power cut, every earlier one does.
  *  3. A transaction's function runs synchronously. It may run twice (D5: a full disk, ballast released), so what it does outside the
  *     database is either idempotent or undone by `onRollback`.
@@ -17,13 +18,13 @@ import { realDisk, type Disk } from '../base/disk.js';
 import { errorCode } from '../base/errno.js';
 import type { Log } from '../base/log.js';
 import type { Metrics } from '../base/metrics.js';
-import { UserError } from '../base/user-error.js';
 import { Ballast } from './ballast.js';
 import { Checkpointer } from './checkpointer.js';
+import { explain, openFile, redoPath, runAgain } from './database-file.js';
 import { DbError, isFull, translateSqliteError } from './db-error.js';
 import { enterTransaction, gateBytes, leaveTransaction } from './gate.js';
 import { IdAllocator } from './ids.js';
-import { migrate } from './migrate.js';
+import { RedoLog, type Loggable } from './redo-log.js';
 import { claimDirectory, lockDirectory, refuseLostDatabase, syncDirectorySync } from './state-dir.js';
 import { Statement, type TransactionOwner } from './statement.js';
 import { WalSync } from './wal-sync.js';
@@ -52,8 +53,10 @@ export interface PreviousRun {
 type Sync<T> = T extends PromiseLike<unknown> ? never : T;
 
 const ballastBytesDefault = 64 * 1024 * 1024;
-/** A log left behind by a burst is cut back to this when it starts over. */
-const journalSizeLimit = 16 * 1024 * 1024;
+/** How long an accepted transaction may wait for others to be committed with. Shorter than what the checkpoint worker waits for (`gate`). */
+const groupMs = 10;
+/** A group that found the disk full is tried again this much later. */
+const fullRetryMs = 1000;
 /** How often a quiet database is checkpointed and lost ballast taken back. */
 const upkeepMs = 30_000;
 
@@ -63,6 +66,7 @@ export class Db implements TransactionOwner {
   private readonly wal: WalSync;
   private readonly checkpointer: Checkpointer;
   private readonly ballast: Ballast;
+  private readonly redo: RedoLog;
   private readonly log: Log;
   private readonly metrics: Metrics;
   // constants
@@ -74,6 +78,7 @@ export class Db implements TransactionOwner {
   private readonly begin: Database.Statement;
   private readonly commit: Database.Statement;
   private readonly rollback: Database.Statement;
+  private readonly storeNumber: Database.Statement;
   // state
   private readonly statements = new Map<string, Statement<never, unknown>>();
   private readonly allocators = new Map<string, IdAllocator>();
@@ -86,6 +91,7 @@ export class Db implements TransactionOwner {
   /** Ascending by seq. */
   private durableHooks: { readonly seq: number; readonly fn: () => void }[] = [];
   private failure: Error | undefined;
+  private groupTimer: NodeJS.Timeout | undefined;
   private closing: Promise<void> | undefined;
   private readonly timer: NodeJS.Timeout;
 
@@ -97,7 +103,7 @@ export class Db implements TransactionOwner {
     let sql: Database.Database | undefined;
     try {
       refuseLostDatabase(options.dir, path);
-      sql = openFile(path);
+      sql = openFile(path, redoPath(options.dir));
       return new Db(options, path, sql, unlock);
     } catch (error) {
       sql?.close();
@@ -119,14 +125,23 @@ export class Db implements TransactionOwner {
     this.begin = sql.prepare('BEGIN IMMEDIATE');
     this.commit = sql.prepare('COMMIT');
     this.rollback = sql.prepare('ROLLBACK');
+    this.storeNumber = sql.prepare("INSERT INTO fact (name, value) VALUES ('redo', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value");
+    this.redo = RedoLog.open(disk, redoPath(options.dir), Number(this.fact('redo') ?? 0), Math.floor(Math.random() * 2 ** 32));
     this.ballast = new Ballast(join(options.dir, 'ballast'), options.ballastBytes ?? ballastBytesDefault, disk, options.log);
-    this.checkpointer = new Checkpointer(path, shared, () => void sql.pragma('wal_checkpoint(PASSIVE)'), options.log, options.metrics);
+    this.checkpointer = new Checkpointer(path, shared, () => {
+      this.flush();
+      sql.pragma('wal_checkpoint(PASSIVE)');
+    }, options.log, options.metrics);
     this.wal = new WalSync(`${path}-wal`, disk, options.metrics, {
-      commitSeq: () => this.sequence,
+      commitSeq: () => {
+        this.flush();
+        return this.sequence;
+      },
       advanced: () => this.runDurableHooks(),
       failed: (error) => this.fail(error),
     });
     this.previous = this.takeOver();
+    this.flush();
     syncDirectorySync(options.dir); // the names state.db and state.db-wal
     this.ballast.take();
     this.timer = setInterval(() => this.upkeep(), upkeepMs);
@@ -137,6 +152,11 @@ export class Db implements TransactionOwner {
   get commitSeq(): number { return this.sequence; }
   get durableSeq(): number { return this.wal.durableSeq; }
   get inTransaction(): boolean { return this.depth > 0; }
+
+  /** For `Statement`: what the running transaction has to write down. */
+  wrote(statement: Loggable, params: readonly unknown[]): void {
+    this.redo.add(statement, params);
+  }
 
   /** The prepared statement of this SQL text, made once. A statement that writes outside a transaction is a transaction by itself. */
   prepare<P extends unknown[] = unknown[], R = unknown>(sql: string): Statement<P, R> {
@@ -191,7 +211,11 @@ export class Db implements TransactionOwner {
   durable(): Promise<void> {
     assert(this.depth === 0, 'durable() inside a transaction would not cover it');
     if (this.failure) return Promise.reject(this.failure);
-    return this.wal.durable();
+    try {
+      return this.wal.durable();
+    } catch (error) {
+      return Promise.reject(error as Error); // the group cannot be committed
+    }
   }
 
   fact(name: string): string | undefined {
@@ -252,28 +276,24 @@ export class Db implements TransactionOwner {
     if (this.failure) throw this.failure;
     if (!this.sql.open) throw new DbError('stopped', 'The state database is closed');
     let result: T;
-    enterTransaction(this.gate);
     try {
-      this.begin.run();
+      this.beginGroup();
       this.depth = 1;
       result = refusePromise(fn());
       if (this.doomed) throw new AssertionError('a failed nested transaction was swallowed', { cause: this.doomed.cause });
-      this.commit.run();
+      this.accept();
       this.sequence++;
     } catch (error) {
-      // SQLite may have rolled back by itself (a full disk, an I/O error).
-      if (this.sql.inTransaction) this.rollback.run();
       this.depth = 0;
+      this.takeBack();
       this.undo();
       if (error instanceof Database.SqliteError && !isFull(error) && translateSqliteError(error) !== error) this.fail(error);
       throw error;
     } finally {
       this.depth = 0;
       this.doomed = undefined;
-      leaveTransaction(this.gate);
     }
     this.metrics.add('db.commits');
-    this.checkpointer.committed();
     this.rollbackHooks = [];
     if (this.commitHooks.length > 0) {
       const hooks = this.commitHooks;
@@ -281,6 +301,96 @@ export class Db implements TransactionOwner {
       for (const hook of hooks) this.guarded(hook);
     }
     return result;
+  }
+
+  private accept(): void {
+    let isLogged: boolean;
+    try {
+      isLogged = this.redo.append();
+    } catch (error) {
+      if (errorCode(error) === 'ENOSPC') throw new Database.SqliteError('the redo log cannot grow', 'SQLITE_FULL');
+      throw new DbError('io', 'The redo log cannot be written', { cause: error });
+    }
+    if (isLogged) this.groupTimer ??= setTimeout(() => this.flushLate(), groupMs).unref();
+    else this.commitGroup();
+  }
+
+  private beginGroup(): void {
+    if (this.redo.isFull) this.flush();
+    if (this.sql.inTransaction) return;
+    enterTransaction(this.gate);
+    try {
+      this.begin.run();
+    } finally {
+      if (!this.sql.inTransaction) leaveTransaction(this.gate);
+    }
+  }
+
+  /** Commits what is accepted, and a transaction too long for the log. */
+  private commitGroup(): void {
+    if (!this.redo.isEmpty || this.redo.isDirty) this.storeNumber.run(String(this.redo.number));
+    this.commit.run();
+    clearTimeout(this.groupTimer);
+    this.groupTimer = undefined;
+    this.redo.rewind();
+    leaveTransaction(this.gate);
+    this.metrics.add('db.groups');
+    this.checkpointer.committed();
+  }
+
+  /** Commits what is accepted now. @throws DbError; on a full disk it stays accepted and is tried again, after anything else nothing goes on. */
+  private flush(): void {
+    if (!this.sql.inTransaction || this.failure) return;
+    assert(this.depth === 0, 'half a transaction must not be committed');
+    for (;;) {
+      try {
+        return this.commitGroup();
+      } catch (error) {
+        this.takeBack();
+        if (isFull(error) && this.ballast.release()) continue; // D5: the ballast made room
+        if (!isFull(error)) this.fail(error as Error);
+        throw translateSqliteError(error);
+      }
+    }
+  }
+
+  /** For good. What cannot be committed stays in the redo log, for the next start. */
+  private endGroup(): void {
+    clearTimeout(this.groupTimer);
+    try {
+      this.flush();
+    } catch (error) {
+      this.log.warn('accepted changes stay in the redo log', { room: 'db', error });
+    }
+    if (!this.sql.inTransaction) return;
+    this.rollback.run();
+    leaveTransaction(this.gate);
+  }
+
+  private flushLate(): void {
+    this.groupTimer = undefined;
+    try {
+      this.flush();
+    } catch (error) {
+      if (!this.failure) this.groupTimer = setTimeout(() => this.flushLate(), fullRetryMs).unref();
+      this.log.warn('accepted changes wait in the redo log', { room: 'db', error });
+    }
+  }
+
+  /** SQLite is again where the last accepted transaction left it. It may have rolled back by itself (a full disk, an I/O error). */
+  private takeBack(): void {
+    const isUnchanged = this.sql.inTransaction && !this.redo.isDirty;
+    this.redo.discard();
+    if (isUnchanged) return;
+    if (this.sql.inTransaction) this.rollback.run();
+    leaveTransaction(this.gate);
+    if (this.redo.isEmpty || this.failure) return;
+    try {
+      this.beginGroup();
+      runAgain(this.sql, this.redo.statementsOfGroup());
+    } catch (error) {
+      this.fail(new AssertionError('accepted transactions cannot be run again', { cause: error }));
+    }
   }
 
   private undo(): void {
@@ -329,46 +439,15 @@ export class Db implements TransactionOwner {
         await this.wal.durable();
       }
     } finally {
+      this.endGroup();
       await this.wal.close();
       await this.checkpointer.close();
+      this.redo.close(this.redo.isEmpty);
       // The last connection's close moves the rest of the log into the file and syncs it.
       this.sql.close();
       this.unlock();
     }
   }
-}
-
-function openFile(path: string): Database.Database {
-  const sql = new Database(path);
-  try {
-    sql.pragma('busy_timeout = 5000');
-    const mode = sql.pragma('journal_mode = WAL', { simple: true });
-    if (mode !== 'wal') throw new UserError(`Cannot keep the state database at ${path}: its file system does not support shared memory; choose a --cache-dir on a local disk`);
-    sql.pragma('synchronous = NORMAL');
-    sql.pragma('wal_autocheckpoint = 0');
-    sql.pragma(`journal_size_limit = ${journalSizeLimit}`);
-    sql.pragma('cache_size = -65536'); // 64 MiB: the hot part of a million inodes
-    sql.pragma('temp_store = MEMORY');
-    migrate(sql, path);
-    return sql;
-  } catch (error) {
-    sql.close();
-    throw error;
-  }
-}
-
-function explain(error: unknown, dir: string): unknown {
-  const known = translateSqliteError(error);
-  if (known instanceof DbError && known.kind === 'damaged') {
-    return new UserError(
-      `The state database ${join(dir, 'state.db')} is damaged (${(error as Error).message}); move the directory aside (mv ${dir} ${dir}.damaged) and mount again, and never delete it: files not uploaded yet are in ${dir}.damaged/content`,
-      1, { cause: error },
-    );
-  }
-  if (known instanceof DbError && known.kind === 'full') return known;
-  if (known instanceof DbError) return new UserError(`Cannot open the state database in ${dir}: ${known.message}`, 1, { cause: error });
-  if (error instanceof UserError || errorCode(error) === undefined) return error;
-  return new UserError(`Cannot open the state database in ${dir} (${errorCode(error)})`, 1, { cause: error });
 }
 
 function refusePromise<T>(value: T): T {
