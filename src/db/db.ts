@@ -18,6 +18,7 @@ import { realDisk, type Disk } from '../base/disk.js';
 import { errorCode } from '../base/errno.js';
 import type { Log } from '../base/log.js';
 import type { Metrics } from '../base/metrics.js';
+import { randomId } from '../base/random-id.js';
 import { Ballast } from './ballast.js';
 import { Checkpointer } from './checkpointer.js';
 import { explain, openFile, redoPath, runAgain } from './database-file.js';
@@ -126,7 +127,7 @@ export class Db implements TransactionOwner {
     this.commit = sql.prepare('COMMIT');
     this.rollback = sql.prepare('ROLLBACK');
     this.storeNumber = sql.prepare("INSERT INTO fact (name, value) VALUES ('redo', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value");
-    this.redo = RedoLog.open(disk, redoPath(options.dir), Number(this.fact('redo') ?? 0), Math.floor(Math.random() * 2 ** 32));
+    this.redo = RedoLog.open(disk, redoPath(options.dir), Number(this.fact('redo') ?? 0), Number.parseInt(randomId().slice(0, 8), 16));
     this.ballast = new Ballast(join(options.dir, 'ballast'), options.ballastBytes ?? ballastBytesDefault, disk, options.log);
     this.checkpointer = new Checkpointer(path, shared, () => {
       this.flush();
