@@ -1,9 +1,10 @@
 /**
  * `npm run bench`: hearthfs beside ext4, s3fs, rclone mount and a plain S3 client, on one S3 server process with added latency. Runs are interleaved
- * (all systems once, then again), each with a fresh mount and an empty cache; the median counts. Data is checked after each run.
+ * (all systems once, then again), each with a fresh mount and an empty cache; the median counts. Data is checked after each run. What is left of small
+ * files stays until the end: a file system is still busy with thousands of deletions while the next run would be measured.
  * Needs root (mounts, drop_caches). Results: bench-results/latest.{md,json,svg}.
  */
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import path from 'node:path';
 import { run } from '../../test/support/child.js';
@@ -19,6 +20,7 @@ import { remoteWorkloads } from './workloads-remote.js';
 
 const workloads = [...localWorkloads, ...remoteWorkloads];
 const quickScale = 1 / 8;
+const filesRemovedAtOnceMax = 300;
 let mountCount = 0;
 
 function say(text: string): void {
@@ -99,7 +101,7 @@ async function once(workload: Workload, system: System, latencyMs: number, coldP
   await world.s3.setLatency(0);
   if (coldPrefix === undefined) await world.s3.putDirectory(prefix);
   await run('sync', [], { timeoutMs: 120_000 });
-  const mounted = await system.mount({ dir: place, prefix, s3: world.s3, profile: options.profile });
+  const mounted = await system.mount({ dir: place, prefix, s3: world.s3, profile: options.profile, hearthfsOptions: workload.hearthfsOptions ?? [] });
   let done = false;
   try {
     const context = new Context(world, system.name, mounted, prefix, latencyMs);
@@ -112,8 +114,15 @@ async function once(workload: Workload, system: System, latencyMs: number, coldP
     await world.s3.setLatency(0);
     await mounted.unmount();
     if (coldPrefix === undefined) await world.s3.remove(prefix);
-    if (done) rmSync(place, { recursive: true, force: true });
+    if (done && isQuickToRemove(place)) rmSync(place, { recursive: true, force: true });
   }
+}
+
+/** Big files go at once, for there is no room for all of them. */
+function isQuickToRemove(dir: string): boolean {
+  let left = filesRemovedAtOnceMax;
+  const look = (at: string): boolean => readdirSync(at, { withFileTypes: true }).every((entry) => left-- > 0 && (!entry.isDirectory() || look(path.join(at, entry.name))));
+  return look(dir);
 }
 
 function lastLog(place: string): string {
@@ -135,6 +144,7 @@ async function describe(options: BenchOptions): Promise<string[]> {
   return [
     `${cpus().length} x ${cpus()[0]?.model ?? '?'}, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}, Node ${process.version}`,
     `${await version('s3fs', '--version')}; ${await version('rclone', 'version')}`,
+    ...systems.flatMap(({ name, options: chosen }) => (chosen === undefined ? [] : [`${name} runs with ${chosen}`])),
     `${options.runs} interleaved runs, medians${options.quick ? '; quick: an eighth of the sizes in the titles' : ''}; S3 server, daemons and programs share the processors`,
     '≈: peers that need a round trip per file do a part of the work, and the time is calculated up; rates of peers are those of a tenth of the files',
     'Every run: fresh mount, empty cache, kernel caches dropped; data compared afterwards',
@@ -146,7 +156,7 @@ function save(figures: readonly Figure[], about: readonly string[], options: Ben
   writeFileSync(path.join(options.outDir, 'latest.md'), markdown(figures, about));
   writeFileSync(path.join(options.outDir, 'latest.json'), json(figures, about));
   const latency = options.latenciesMs.includes(30) ? 30 : options.latenciesMs[0]!;
-  const svg = chart(figures, latency);
+  const svg = chart(figures, latency, about[0]!);
   writeFileSync(path.join(options.outDir, 'latest.svg'), svg);
   if (options.chart !== undefined) writeFileSync(options.chart, svg);
 }

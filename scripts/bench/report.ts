@@ -1,9 +1,12 @@
 /** The results as Markdown, JSON and a chart. */
 import type { Cost } from './processes.js';
 import type { SystemName } from './systems.js';
-import { median, type Result, type Workload } from './workload.js';
+import { median, type Result, type Target, type Workload } from './workload.js';
 
 export interface Sample extends Result { readonly cost: Cost | undefined }
+
+/** Of supervisor and daemon together. */
+const memoryMiBMax = 300;
 
 /** All runs of one workload at one latency. */
 export interface Figure {
@@ -31,13 +34,21 @@ export function bestPeer(figure: Figure): number | undefined {
 export function targetsOf(figure: Figure): { text: string; met: boolean }[] {
   const own = valueOf(figure, 'hearthfs');
   if (own === undefined) return [];
-  return figure.workload.targets.flatMap(({ of, ratio }) => {
-    const other = of === 'best peer' ? bestPeer(figure) : valueOf(figure, of);
-    if (other === undefined) return [];
-    const reached = own / other;
-    const met = isRate(figure.workload) ? reached >= ratio : reached <= ratio;
-    return [{ text: `${short(reached)} x ${of} (${isRate(figure.workload) ? '>=' : '<='} ${ratio})`, met }];
-  });
+  const memory = figure.samples.get('hearthfs')!.map((sample) => sample.cost?.peakRssBytes ?? 0);
+  const peakMiB = Math.max(0, ...memory) / 2 ** 20;
+  const tooMuch = peakMiB > memoryMiBMax ? [{ text: `${Math.round(peakMiB)} MiB of memory (<= ${memoryMiBMax})`, met: false }] : [];
+  return [...figure.workload.targets.flatMap((target) => targetText(figure, target, own)), ...tooMuch];
+}
+
+function targetText(figure: Figure, target: Target, own: number): { text: string; met: boolean }[] {
+  const sign = isRate(figure.workload) ? '>=' : '<=';
+  const reaches = (value: number, wanted: number): boolean => (isRate(figure.workload) ? value >= wanted : value <= wanted);
+  if ('limit' in target) return [{ text: `${short(own)} ${figure.workload.unit} (${sign} ${target.limit})`, met: reaches(own, target.limit) }];
+  const { of, ratio } = target;
+  const other = of === 'best peer' ? bestPeer(figure) : valueOf(figure, of);
+  if (other === undefined) return [];
+  const reached = own / other;
+  return [{ text: `${short(reached)} x ${of} (${sign} ${ratio})`, met: reaches(reached, ratio) }];
 }
 
 export function short(value: number): string {

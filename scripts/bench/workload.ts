@@ -14,12 +14,8 @@ export interface Result {
   readonly more?: Readonly<Record<string, number>>;
 }
 
-export interface Target {
-  /** Compared with this system in the same run. */
-  readonly of: SystemName | 'best peer';
-  /** hearthfs must reach at least (rates) or at most (times) this share of it. */
-  readonly ratio: number;
-}
+/** hearthfs must reach at least (rates) or at most (times) this share of another system in the same run, or this value. */
+export type Target = { readonly of: SystemName | 'best peer'; readonly ratio: number } | { readonly limit: number };
 
 export interface Workload {
   readonly id: string;
@@ -30,6 +26,8 @@ export interface Workload {
   /** Systems for which it makes sense; default: all that have a directory. */
   readonly systems: readonly SystemName[];
   readonly targets: readonly Target[];
+  /** More options of `hearthfs mount` for it. */
+  readonly hearthfsOptions?: readonly string[];
   /** Puts objects into S3 that all runs read, below `prefix`; those runs write nothing. */
   readonly cold?: (world: World, prefix: string) => Promise<void>;
   readonly run: (context: Context) => Promise<Result>;

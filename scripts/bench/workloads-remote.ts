@@ -119,7 +119,7 @@ export const remoteWorkloads: readonly Workload[] = [
     },
   })),
   {
-    id: 'cold-flat', title: 'listing of one directory of 100,000 objects, cold', unit: 's', systems: mounts, targets: [],
+    id: 'cold-flat', title: 'listing of one directory of 100,000 objects, cold', unit: 's', systems: mounts, targets: [{ limit: 6 }],
     async cold(world, prefix) {
       await world.s3.putDirectory(prefix);
       await world.s3.putMany(`${prefix}all/`, scaledCount(world, 100_000));
