@@ -409,6 +409,25 @@ describe('checksums', () => {
     expect(opened.store.find(file.id)).toBe(file);
   });
 
+  test('checksums of bytes at hand are those of the file, and are kept of a clean, synced file only', async () => {
+    const opened = await stores.open();
+    const file = filled(opened, 300_000, true, 3);
+    const bytes = fs.readFileSync(file.path);
+    const stored = (): Buffer | null => opened.db.prepare<[number], { checksums: Buffer | null }>('SELECT checksums FROM content WHERE id = ?').get(file.id)!.checksums;
+    opened.db.tx(() => opened.store.noteChecksums(file.id, bytes));
+    expect(stored()).toBeNull();
+    await file.sync();
+    opened.db.tx(() => {
+      opened.store.setDirty(file.id, false);
+      opened.store.noteChecksums(file.id, bytes);
+    });
+    expect(stored()).toHaveLength(3 * 4);
+    await opened.store.maintain();
+    expect(await opened.store.verify(file)).toBe(true);
+    fs.writeFileSync(file.path, 'damage', { flag: 'r+' });
+    expect(await opened.store.verify(file)).toBe(false);
+  });
+
   test('a write after the checksums were computed makes them void', async () => {
     const opened = await stores.open();
     const file = filled(opened, 10, true);

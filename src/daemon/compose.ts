@@ -100,11 +100,11 @@ export async function compose(config: MountConfig, generation: number, kernel: K
     db, tree, journal, attempts, conflicts, links, digests: new BlockDigestTable(db), reader, discovery, store, clock, log, metrics, random: Math.random, hostname: hostname(),
     contents: {
       find: (id) => contents.find(id), create: (sizeBytes) => contents.create(sizeBytes, sizeBytes > 0 ? 'all' : 'none'), setDirty: (id, dirty) => contents.setDirty(id, dirty),
-      remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids), isUnsynced: (id) => contents.isUnsynced(id), changesSince: (id, gen) => contents.changes.since(id, gen), noteChecksums: (id, bytes) => contents.noteChecksums(id, bytes),
+      remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids), isUnsynced: (id) => contents.isUnsynced(id), reserve: async (bytes) => contents.hold(bytes), changesSince: (id, gen) => contents.changes.since(id, gen), noteChecksums: (id, bytes) => contents.noteChecksums(id, bytes),
     },
     config: { ...defaultWritebackConfig, uploadDelayMs: config.uploadDelayMs, uploadsMax: config.uploadsMax, scratchDir },
     hooks: {
-      isBusy: (ino) => late.fs?.isBusy(ino) ?? false,
+      isBusy: (ino) => late.fs?.isBusy(ino) ?? false, holdWrites: (ino) => late.fs?.holdWrites(ino) ?? (() => undefined),
       // Where room gets short, writers wait for uploads (D5): then these come first
       isForegroundBusy: () => (late.fs?.foreground.isBusy ?? false) && contents.stats().dirtyBytes < config.cacheSizeBytes / 4,
       nameChanged: (parent, name) => kernel.nameChanged(parent, name),

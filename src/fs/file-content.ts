@@ -23,6 +23,8 @@ export class FileContents {
   /** gen an inode had at its last open: equal means the kernel's pages are still right (K10). Bounded. */
   private readonly openedGen = new Map<number, number>();
 
+  private readonly holds = new Map<number, Promise<void>>();
+
   constructor(private readonly deps: FsDeps) {}
 
   /** The inode's content file if anything is local. */
@@ -67,11 +69,31 @@ export class FileContents {
   async atRest<T>(inode: () => Inode, act: (inode: Inode, file: ContentFile) => T): Promise<T> {
     for (;;) {
       const now = inode();
+      const held = this.held(now.ino);
+      if (held) {
+        await held;
+        continue;
+      }
       const file = this.file(now);
       if (!this.deps.reader.inFlight(file.id, 0, Number.MAX_SAFE_INTEGER)) return act(now, file);
       await this.deps.reader.cancel(file.id);
     }
   }
+
+  /** Who changes the inode's bytes from now on waits until the answer is called: they are being copied. */
+  holdWrites(ino: number): () => void {
+    let release!: () => void;
+    const before = this.holds.get(ino);
+    const hold = Promise.all([before, new Promise<void>((resolve) => (release = resolve))]).then(() => undefined);
+    this.holds.set(ino, hold);
+    return () => {
+      if (this.holds.get(ino) === hold) this.holds.delete(ino);
+      release();
+    };
+  }
+
+  /** Resolves when the copy is made; undefined if there is none under way. */
+  held(ino: number): Promise<void> | undefined { return this.holds.get(ino); }
 
   /**
    * The content is about to change. If S3 holds, or may be receiving, the present generation, a new one begins: the inode is

@@ -365,3 +365,19 @@ test('bytes that were fetched, but not yet on record as present, are fetched aga
   await h.crash();
   expect(await h.readFile('a')).toBe('xyz');
 });
+
+test('S3: whoever changes bytes that are being copied waits for the copy, and a read does not', async () => {
+  const h = await mounted();
+  const handle = await h.create('a');
+  await h.pwrite(handle, 0, 'before');
+  const letGo = h.fs.holdWrites(handle.ino);
+  const done: string[] = [];
+  const writes = [h.pwrite(handle, 0, 'after!').then(() => done.push('write')), h.truncate('a', 3).then(() => done.push('truncate'))];
+  for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
+  expect(done).toEqual([]);
+  expect((await h.pread(handle, 0, 10)).toString()).toBe('before');
+  letGo();
+  await Promise.all(writes);
+  expect((await h.pread(handle, 0, 10)).toString()).toMatch(/^aft(er!)?$/); // whichever came last
+  await h.closeFile(handle);
+});

@@ -78,7 +78,7 @@ export class FileData {
     const file = this.contents.file(inode);
     const busy = file.isComplete ? undefined : this.deps.reader.inFlight(file.id, offset, end);
     const room = this.deps.contents.reserve(data.length, undefined);
-    if (!busy && !(room instanceof Promise)) return this.writeNow(inode, file, offset, data, killSuidGid);
+    if (!busy && !(room instanceof Promise) && !this.contents.held(ino)) return this.writeNow(inode, file, offset, data, killSuidGid);
     return this.writeLater(ctx, ino, offset, Buffer.from(data), killSuidGid, room); // borrowed only until we return
   }
 
@@ -91,9 +91,9 @@ export class FileData {
     for (;;) {
       const inode = this.regular(ino);
       const file = this.contents.file(inode);
-      const fetching = file.isComplete ? undefined : this.deps.reader.inFlight(file.id, offset, offset + data.length);
-      if (!fetching) return this.writeNow(inode, file, offset, data, killSuidGid);
-      await waitFor(ctx.signal, fetching.then(() => undefined, () => undefined));
+      const busy = this.contents.held(ino) ?? (file.isComplete ? undefined : this.deps.reader.inFlight(file.id, offset, offset + data.length));
+      if (!busy) return this.writeNow(inode, file, offset, data, killSuidGid);
+      await waitFor(ctx.signal, busy.then(() => undefined, () => undefined));
     }
   }
 

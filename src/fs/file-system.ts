@@ -190,6 +190,9 @@ export class HearthFs implements FileSystem {
   /** The daemon ends with the session, and what has to be said then it says itself. */
   destroyed(): void {}
 
+  /** Writers of the inode's bytes wait until the answer is called; those the kernel serves itself cannot be held. */
+  holdWrites(ino: number): () => void { return this.contents.holdWrites(ino); }
+
   /** True while an application may still write to it: its upload waits (J11). */
   isBusy(ino: number): boolean {
     return this.files.writerCount(ino) > 0;

@@ -74,13 +74,13 @@ export class TestMount {
       db, ...tables, links,
       contents: {
         find: (id) => contents.find(id), create: (size) => contents.create(size, size > 0 ? 'all' : 'none'), setDirty: (id, dirty) => contents.setDirty(id, dirty),
-        remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids), isUnsynced: (id) => contents.isUnsynced(id), changesSince: (id, gen) => contents.changes.since(id, gen), noteChecksums: (id, bytes) => contents.noteChecksums(id, bytes),
+        remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids), isUnsynced: (id) => contents.isUnsynced(id), reserve: async (bytes) => contents.hold(bytes), changesSince: (id, gen) => contents.changes.since(id, gen), noteChecksums: (id, bytes) => contents.noteChecksums(id, bytes),
       },
       reader, discovery: new Discovery(tree, { uid: 0, gid: 0, umask: 0o022 }), store, clock, log: silentLog, metrics: new Metrics(),
       random: () => (seed = (seed * 48271) % 2147483647) / 2147483647, hostname: 'alpha',
       config: { ...testConfig, scratchDir: join(dir, 'scratch'), ...config },
       hooks: {
-        isBusy: (ino) => this.busy.has(ino), nameChanged: (parent, name) => this.announced.push(`${parent}/${name}`), contentChanged: () => undefined, ...hooks,
+        isBusy: (ino) => this.busy.has(ino), holdWrites: () => () => undefined, nameChanged: (parent, name) => this.announced.push(`${parent}/${name}`), contentChanged: () => undefined, ...hooks,
       },
     };
     this.writeback = new Writeback(this.deps, sealer);

@@ -1,11 +1,15 @@
 import fs from 'node:fs';
+import { sleep } from '../base/backoff.js';
 import { lseek } from '../base/libc.js';
 import type { WritebackDeps } from './ports.js';
-import type { Seal, Sealer } from './seal.js';
+import { copyAside, frozen, type Seal, type Sealer } from './seal.js';
 
 const SEEK_HOLE = 4;
 /** Without multigrain timestamps two changes within a tick share their ctime: a seal's must be older than that (S3). */
 const ctimeGrainMs = 20;
+/** Copies tried in a row, each a little after the one before: writers that write in a rhythm leave gaps. */
+const copiesMax = 5;
+const copyPauseMs = 53;
 
 /**
  * Seals files the kernel may be writing itself (S3). There is no frozen copy and no WRITE request; what proves a read whole is the file's ctime
@@ -15,15 +19,38 @@ const ctimeGrainMs = 20;
  * Writers are still there: whoever looks at the file next and finds another ctime begins the next generation.
  */
 export class PassthroughSealer implements Sealer {
-  constructor(private readonly deps: Pick<WritebackDeps, 'db' | 'tree' | 'contents' | 'hooks' | 'clock'>, private readonly plain: Sealer) {}
+  constructor(private readonly deps: Pick<WritebackDeps, 'db' | 'tree' | 'contents' | 'hooks' | 'clock' | 'config'>, private readonly plain: Sealer) {}
 
   seal(ino: number, partial = false): Promise<Seal | null> {
     return this.deps.hooks.kernelWrites?.hasWriters(ino) ? this.sealWritten(ino) : this.plain.seal(ino, partial);
   }
 
   freeze(ino: number): Promise<Seal | null> {
-    // A copy of a file the kernel writes could be torn like any other read of it: trying again is all there is
-    return this.deps.hooks.kernelWrites?.hasWriters(ino) ? this.sealWritten(ino) : this.plain.freeze(ino);
+    return this.deps.hooks.kernelWrites?.hasWriters(ino) ? this.copyWritten(ino) : this.plain.freeze(ino);
+  }
+
+  /**
+   * Nobody can hold the kernel's writers back, and a copy could be torn like any other read; but it takes a hundredth of an upload's time, so a file that
+   * is written every now and then rests so long. One written all the time, in pieces closer than the copy takes, waits for its writers.
+   */
+  private async copyWritten(ino: number): Promise<Seal | null> {
+    const { tree, contents, config } = this.deps;
+    const room = await contents.reserve(tree.inodes.get(ino)?.sizeBytes ?? 0);
+    try {
+      for (let attempt = 0; attempt < copiesMax; attempt++) {
+        if (attempt > 0) await sleep(copyPauseMs);
+        const seal = await this.sealWritten(ino);
+        if (seal === null) continue;
+        const copy = await copyAside(seal.path, config.scratchDir, ino);
+        if (await seal.isIntact()) return frozen({ ...seal, path: copy }, room);
+        await fs.promises.rm(copy, { force: true });
+      }
+    } catch (error) {
+      room();
+      throw error;
+    }
+    room();
+    return null;
   }
 
   private async sealWritten(ino: number): Promise<Seal | null> {

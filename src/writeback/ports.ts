@@ -31,6 +31,8 @@ export interface LocalContents {
   create(sizeBytes: number): LocalFile;
   /** In a transaction: dirty files are never evicted. */
   setDirty(id: number, dirty: boolean): void;
+  /** Room on the disk and within the cache's limit, until the answer is called. @throws CacheFullError */
+  reserve(bytes: number): Promise<() => void>;
   /** In a transaction: unlinked once that is durable (J3). */
   remove(id: number): void;
   /** What may differ from what the file held at the end of a generation; undefined: nobody knows. */
@@ -76,8 +78,8 @@ export interface WritebackHooks {
     /** In the transaction of a seal: what the content file looks like now is sealed; another ctime or size begins the next generation. */
     sealed(ino: number, stat: { readonly ctimeNs: bigint; readonly size: bigint }): void;
   };
-  /** Holds back writers of the inode until the answer is called; without it a copy is only made where nothing can come between. */
-  holdWrites?(ino: number): Promise<() => void>;
+  /** Whoever changes the inode's bytes through this process waits until the answer is called. */
+  holdWrites(ino: number): () => void;
 }
 
 export interface WritebackConfig extends Limits {

@@ -6,7 +6,6 @@
 import fs from 'node:fs';
 import { join } from 'node:path';
 import type { Time } from '../base/clock.js';
-import { errorCode } from '../base/errno.js';
 import type { Inode } from '../meta/inode.js';
 import type { WritebackDeps } from './ports.js';
 
@@ -34,12 +33,7 @@ export interface Sealer {
   freeze(ino: number): Promise<Seal | null>;
 }
 
-/** Copying this much in one synchronous stretch takes some 20 ms where the file system cannot share blocks. */
-const syncCopyBytesMax = 64 * 1024 * 1024;
-
 export class PlainSealer implements Sealer {
-  private nextCopy = 1;
-
   constructor(private readonly deps: Pick<WritebackDeps, 'db' | 'group' | 'tree' | 'contents' | 'hooks' | 'config'>) {}
 
   async seal(ino: number, partial = false): Promise<Seal | null> {
@@ -63,43 +57,29 @@ export class PlainSealer implements Sealer {
     };
   }
 
+  /** Whoever writes waits for the copy: some 0.1 s for 100 MiB where the file system cannot share blocks. */
   async freeze(ino: number): Promise<Seal | null> {
-    const release = await this.deps.hooks.holdWrites?.(ino);
+    const { tree, contents, hooks } = this.deps;
+    const inode = tree.inodes.get(ino);
+    if (inode === undefined || this.pathOf(inode) === null) return null;
+    const room = await contents.reserve(inode.sizeBytes);
+    const letGo = hooks.holdWrites(ino);
     try {
-      return await this.freezeHeld(ino, release !== undefined);
-    } finally {
-      release?.();
-    }
-  }
-
-  private async freezeHeld(ino: number, isHeld: boolean): Promise<Seal | null> {
-    const inode = this.deps.tree.inodes.get(ino);
-    const path = inode && this.pathOf(inode);
-    if (inode === undefined || path == null) return null;
-    fs.mkdirSync(this.deps.config.scratchDir, { recursive: true });
-    const copy = join(this.deps.config.scratchDir, `${ino}-${this.nextCopy++}`);
-    const remove = (): Promise<void> => fs.promises.rm(copy, { force: true });
-    // No await between the mark and the copy: nothing can be written in between.
-    this.markSealed(inode);
-    const { gen, sizeBytes, mtime } = inode;
-    const isUnchanged = (): boolean => {
-      const now = this.deps.tree.inodes.get(ino);
-      return now !== undefined && now.gen === gen && !now.unsealed;
-    };
-    try {
-      if (!shareBlocks(path, copy)) {
-        if (isHeld || sizeBytes > syncCopyBytesMax) await fs.promises.copyFile(path, copy);
-        else fs.copyFileSync(path, copy);
-      }
-      const isWhole = isUnchanged() && fs.statSync(copy).size === sizeBytes;
-      await this.deps.contents.sync([inode.content!]);
-      if (isWhole) return { gen, sizeBytes, mtime, path: copy, durable: Promise.resolve(), isIntact: () => Promise.resolve(true), release: remove };
+      const now = tree.inodes.get(ino);
+      const path = now && this.pathOf(now);
+      if (now === undefined || path == null) return await giveBack(room);
+      this.markSealed(now);
+      const { gen, sizeBytes, mtime, content } = now;
+      const copy = await copyAside(path, this.deps.config.scratchDir, ino);
+      const after = tree.inodes.get(ino);
+      if (after?.gen !== gen || after.unsealed || fs.statSync(copy).size !== sizeBytes) return await giveBack(room, copy);
+      return frozen({ gen, sizeBytes, mtime, path: copy, durable: handled(contents.sync([content!])) }, room);
     } catch (error) {
-      await remove();
+      room();
       throw error;
+    } finally {
+      letGo();
     }
-    await remove();
-    return null;
   }
 
   private markSealed(inode: Inode): void {
@@ -127,14 +107,28 @@ export function handled(promise: Promise<void>): Promise<void> {
   return promise;
 }
 
-/** FICLONE, in no time and no space; false where the file system cannot. */
-function shareBlocks(from: string, to: string): boolean {
+let nextCopy = 1;
+
+/** Of a file that does not rest; the name is new. Blocks are shared where the file system can, in no time and no space. */
+export async function copyAside(path: string, dir: string, ino: number): Promise<string> {
+  fs.mkdirSync(dir, { recursive: true });
+  const copy = join(dir, `${ino}-${nextCopy++}`);
   try {
-    fs.copyFileSync(from, to, fs.constants.COPYFILE_FICLONE_FORCE);
-    return true;
+    await fs.promises.copyFile(path, copy, fs.constants.COPYFILE_FICLONE);
   } catch (error) {
-    const code = errorCode(error);
-    if (code === 'EOPNOTSUPP' || code === 'ENOTSUP' || code === 'EXDEV' || code === 'ENOTTY' || code === 'EINVAL' || code === 'ENOSYS') return false;
+    await fs.promises.rm(copy, { force: true });
     throw error;
   }
+  return copy;
+}
+
+/** A seal of a copy, which is nobody's but ours. */
+export function frozen(what: Omit<Seal, 'isIntact' | 'release'>, room: () => void): Seal {
+  return { ...what, isIntact: () => Promise.resolve(true), release: () => giveBack(room, what.path).then(() => undefined) };
+}
+
+export async function giveBack(room: () => void, copy?: string): Promise<null> {
+  if (copy !== undefined) await fs.promises.rm(copy, { force: true });
+  room();
+  return null;
 }
