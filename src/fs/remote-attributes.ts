@@ -1,7 +1,8 @@
 import { inodeXattrs } from '../meta/file-attributes.js';
 import { FileType, isDirectory, isRegular, isSymlink, type Inode } from '../meta/inode.js';
 import { DownloadQueue, type Job } from '../prefetch/download-queue.js';
-import { decodeAttributes } from '../s3/metadata-codec.js';
+import { TxGroup } from '../db/tx-group.js';
+import { decodeAttributes, type DecodedAttributes } from '../s3/metadata-codec.js';
 import type { Key, ObjectHead } from '../s3/object-store.js';
 import { StoreError } from '../s3/store-error.js';
 import type { ActiveListing, ActiveListings } from './active-listings.js';
@@ -24,7 +25,12 @@ export class RemoteAttributes {
   /** Those somebody waits for first; HEADs ahead leave room for them. */
   private readonly queue = new DownloadQueue(parallelMax);
 
-  constructor(private readonly deps: FsDeps, private readonly changes: RemoteChanges, private readonly listings: ActiveListings) {}
+  /** Answers of HEADs that come together are written together. */
+  private readonly merges: TxGroup;
+
+  constructor(private readonly deps: FsDeps, private readonly changes: RemoteChanges, private readonly listings: ActiveListings) {
+    this.merges = new TxGroup(deps.db, () => 0);
+  }
 
   needed(inode: Inode): boolean {
     return !inode.attrsComplete && this.deps.config.attributes === 'full';
@@ -90,23 +96,23 @@ export class RemoteAttributes {
 
   /** Its marker: where it is known to be, which after a move is not yet under the present name (J8), else where it would be. */
   private async completeDirectory({ ino }: Inode, markerKey: Key | undefined): Promise<boolean> {
-    const { tree, db } = this.deps;
+    const { tree } = this.deps;
     const key = markerKey ?? tree.directoryKey(ino);
     if (key === undefined || key === '') return true;
     const asked = this.listings.start();
     try {
       if (markerKey === undefined && this.changes.isOursKey(key, asked)) return true; // what we have is what counts
       const head = await this.head(key);
-      const inode = tree.inodes.get(ino);
-      if (!inode || inode.attrsComplete) return true;
-      const isThere = markerKey === undefined ? tree.directoryKey(ino) === key && !this.changes.isOursKey(key, asked) : tree.objects.get(key)?.ino === ino && !asked.touched(key);
-      if (!isThere) return false; // moved meanwhile
-      db.tx(() => {
+      return await this.merges.run<boolean>(() => {
+        const inode = tree.inodes.get(ino);
+        if (!inode || inode.attrsComplete) return true;
+        const isThere = markerKey === undefined ? tree.directoryKey(ino) === key && !this.changes.isOursKey(key, asked) : tree.objects.get(key)?.ino === ino && !asked.touched(key);
+        if (!isThere) return false; // moved meanwhile
         if (head) this.apply(inode, FileType.DIR, head, decodeAttributes(head), null);
         inode.attrsComplete = true; // without a marker it is implied by what lies below it
         tree.inodes.save(inode);
+        return true;
       });
-      return true;
     } finally {
       asked.end();
     }
@@ -117,33 +123,40 @@ export class RemoteAttributes {
    * elsewhere meanwhile.
    */
   private async completeFile({ ino, gen }: Inode, key: Key): Promise<boolean> {
-    const { tree, db } = this.deps;
     const asked = this.listings.start();
     try {
       const head = await this.head(key);
-      const now = tree.objects.get(key);
-      if (now?.ino !== ino || now.gen !== gen) return false;
-      if (head?.etag === now.etag) {
-        await this.applyTo(ino, key, head, asked);
-        return true;
+      const found = head && (await this.withTarget(head));
+      switch (await this.merges.run<Outcome>(() => this.fileAnswered(ino, gen, key, found, asked))) {
+        case 'complete': return true;
+        case 'elsewhere': return false;
+        case 'gone': throw new StoreError('not-found', `${key} is gone from S3`);
+        case 'replaced': throw new StoreError('precondition-failed', `${key} was changed by others while it was about to be moved`);
       }
-      const found = tree.resolve(key);
-      if (found?.inode.ino === ino && !this.changes.isOursKey(key, asked)) {
-        if (head) {
-          db.tx(() => this.changes.changed(found.dentry!, found.inode, head));
-          await this.applyTo(tree.resolve(key)!.inode.ino, key, head, asked);
-          return true;
-        }
-        db.tx(() => {
-          this.deps.metrics.add('fs.remote_deleted');
-          this.changes.removeSubtree(tree.inodes.mustGet(found.dentry!.parent), found.dentry!);
-        });
-        throw new StoreError('not-found', `${key} is gone from S3`);
-      }
-      throw new StoreError('precondition-failed', `${key} was changed by others while it was about to be moved`);
     } finally {
       asked.end();
     }
+  }
+
+  /** In a transaction. */
+  private fileAnswered(ino: number, gen: number, key: Key, found: Found | null, asked: ActiveListing): Outcome {
+    const { tree, metrics } = this.deps;
+    const now = tree.objects.get(key);
+    if (now?.ino !== ino || now.gen !== gen) return 'elsewhere';
+    if (found?.head.etag === now.etag) {
+      this.applyTo(ino, key, found, asked);
+      return 'complete';
+    }
+    const named = tree.resolve(key);
+    if (named?.inode.ino !== ino || this.changes.isOursKey(key, asked)) return 'replaced';
+    if (found) {
+      this.changes.changed(named.dentry!, named.inode, found.head);
+      this.applyTo(tree.resolve(key)!.inode.ino, key, found, asked);
+      return 'complete';
+    }
+    metrics.add('fs.remote_deleted');
+    this.changes.removeSubtree(tree.inodes.mustGet(named.dentry!.parent), named.dentry!);
+    return 'gone';
   }
 
   private head(key: Key): Promise<ObjectHead | null> {
@@ -154,38 +167,41 @@ export class RemoteAttributes {
   /** A HEAD of the name says what the tree should show under it. */
   async applyHead(key: Key, head: ObjectHead, asked: ActiveListing): Promise<void> {
     const { tree, db } = this.deps;
-    const found = tree.resolve(key);
-    if (!found || isDirectory(found.inode) || this.changes.isOursKey(key, asked)) return;
-    if (tree.objects.get(key)?.etag !== head.etag) db.tx(() => this.changes.changed(found.dentry!, found.inode, head));
-    await this.applyTo(tree.resolve(key)!.inode.ino, key, head, asked);
-  }
-
-  /** The attributes of the object under `key`, which holds the inode's bytes. */
-  private async applyTo(ino: number, key: Key, head: ObjectHead, asked: ActiveListing): Promise<void> {
-    const { tree, db, store, config } = this.deps;
-    const attributes = decodeAttributes(head);
-    let target: Buffer | null = null;
-    if (typeOf(attributes) === FileType.LINK && head.sizeBytes > 0 && head.sizeBytes <= symlinkBytesMax) {
-      const body = await store.getBytes(key, { start: 0, end: head.sizeBytes, etag: head.etag }, { deadlineMs: config.deadlineMs });
-      target = Buffer.from(body.bytes);
-    }
+    const seen = await this.withTarget(head);
     db.tx(() => {
-      let inode = tree.inodes.get(ino);
-      const row = tree.objects.get(key);
-      if (!inode || inode.attrsComplete || row?.etag !== head.etag || row.ino !== ino || asked.touched(key)) return; // overtaken
-      const type = this.typeFor(typeOf(attributes), target);
-      const dentry = tree.dentries.ofInode(ino)[0];
-      if (type !== (inode.mode & FileType.MASK) && dentry && !this.isUnseen(inode)) {
-        inode.attrsComplete = true; // whoever has the old one keeps it as it was
-        inode = this.changes.supersede(dentry, inode, head);
-      }
-      const isUnseen = this.isUnseen(inode);
-      this.apply(inode, type, head, attributes, target);
-      this.deps.links.completed(inode, { key, head, attributes, isUnseen });
+      const named = tree.resolve(key);
+      if (!named || isDirectory(named.inode) || this.changes.isOursKey(key, asked)) return;
+      if (tree.objects.get(key)?.etag !== head.etag) this.changes.changed(named.dentry!, named.inode, head);
+      this.applyTo(tree.resolve(key)!.inode.ino, key, seen, asked);
     });
   }
 
-  private apply(inode: Inode, type: number, head: ObjectHead, attributes: ReturnType<typeof decodeAttributes>, target: Buffer | null): void {
+  /** What the answer means; a symlink's target is its object's content. */
+  private async withTarget(head: ObjectHead): Promise<Found> {
+    const attributes = decodeAttributes(head);
+    if (typeOf(attributes) !== FileType.LINK || head.sizeBytes === 0 || head.sizeBytes > symlinkBytesMax) return { head, attributes, target: null };
+    const body = await this.deps.store.getBytes(head.key, { start: 0, end: head.sizeBytes, etag: head.etag }, { deadlineMs: this.deps.config.deadlineMs });
+    return { head, attributes, target: Buffer.from(body.bytes) };
+  }
+
+  /** In a transaction: the attributes of the object under `key`, which holds the inode's bytes. */
+  private applyTo(ino: number, key: Key, { head, attributes, target }: Found, asked: ActiveListing): void {
+    const { tree } = this.deps;
+    let inode = tree.inodes.get(ino);
+    const row = tree.objects.get(key);
+    if (!inode || inode.attrsComplete || row?.etag !== head.etag || row.ino !== ino || asked.touched(key)) return; // overtaken
+    const type = this.typeFor(typeOf(attributes), target);
+    const dentry = tree.dentries.ofInode(ino)[0];
+    if (type !== (inode.mode & FileType.MASK) && dentry && !this.isUnseen(inode)) {
+      inode.attrsComplete = true; // whoever has the old one keeps it as it was
+      inode = this.changes.supersede(dentry, inode, head);
+    }
+    const isUnseen = this.isUnseen(inode);
+    this.apply(inode, type, head, attributes, target);
+    this.deps.links.completed(inode, { key, head, attributes, isUnseen });
+  }
+
+  private apply(inode: Inode, type: number, head: ObjectHead, attributes: DecodedAttributes, target: Buffer | null): void {
     const { tree, discovery } = this.deps;
     const permissions = attributes.mode === undefined ? inode.mode & 0o7777 : attributes.mode & 0o7777;
     inode.mode = type | permissions;
@@ -208,8 +224,11 @@ export class RemoteAttributes {
     const lastModifiedMs = young ? head.lastModifiedMs - 1 : head.lastModifiedMs;
     const row = tree.objects.get(head.key);
     // What the object was made from stays what it was: the inode may have changed since
-    if (row?.ino === inode.ino) tree.objects.put({ ...row, etag: head.etag, sizeBytes: head.sizeBytes, lastModifiedMs, versionId: head.versionId ?? row.versionId });
-    else discovery.recordObject(inode, { ...head, lastModifiedMs });
+    const versionId = head.versionId ?? row?.versionId ?? null;
+    if (row?.ino !== inode.ino) discovery.recordObject(inode, { ...head, lastModifiedMs });
+    else if (row.etag !== head.etag || row.sizeBytes !== head.sizeBytes || row.lastModifiedMs !== lastModifiedMs || row.versionId !== versionId) {
+      tree.objects.put({ ...row, etag: head.etag, sizeBytes: head.sizeBytes, lastModifiedMs, versionId });
+    }
   }
 
   /** Nothing has named this inode to the kernel as a file of its present type: only a listing made it, and listings do not show types. */
@@ -223,6 +242,11 @@ export class RemoteAttributes {
     return type;
   }
 }
+
+interface Found { readonly head: ObjectHead; readonly attributes: DecodedAttributes; readonly target: Buffer | null }
+
+/** `elsewhere`: the bytes are under another key by now. `replaced`: by others, and the name is not theirs to change. */
+type Outcome = 'complete' | 'elsewhere' | 'gone' | 'replaced';
 
 class Completion implements Job {
   isUrgent = false;

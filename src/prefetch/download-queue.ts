@@ -9,45 +9,63 @@ export interface Job {
 }
 
 export class DownloadQueue {
-  private readonly waiting = new Set<Job>();
+  /** Those nobody waited for when that was last looked at; in the order they came, like `urgent`. */
+  private readonly patient = new Set<Job>();
+  private readonly urgent = new Set<Job>();
   private readonly running = new Set<Job>();
   constructor(private readonly limit: number) {}
 
-  get size(): number { return this.waiting.size + this.running.size; }
+  get size(): number { return this.patient.size + this.urgent.size + this.running.size; }
 
   /** Queues a job; it begins at the next `changed()`. */
   push(job: Job): void {
-    this.waiting.add(job);
+    this.patient.add(job);
   }
 
   /** False if it has begun already. */
   remove(job: Job): boolean {
-    return this.waiting.delete(job);
+    return this.patient.delete(job) || this.urgent.delete(job);
   }
 
   /** Starts what may start now. */
   changed(): void {
+    for (const job of this.patient) {
+      if (!job.isUrgent) continue;
+      this.patient.delete(job);
+      this.urgent.add(job);
+    }
+    this.pump();
+  }
+
+  private pump(): void {
     while (this.running.size < this.limit) {
       const job = this.pick();
       if (!job) return;
-      this.waiting.delete(job);
       this.running.add(job);
       void job.run().finally(() => {
         this.running.delete(job);
-        this.changed();
+        this.pump();
       });
     }
   }
 
   private pick(): Job | undefined {
-    let patient: Job | undefined;
-    for (const job of this.waiting) {
-      if (job.isUrgent) return job;
-      patient ??= job;
-    }
-    if (!patient) return undefined;
+    return first(this.urgent) ?? (this.hasRoomForPatient() ? first(this.patient) : undefined);
+  }
+
+  private hasRoomForPatient(): boolean {
+    if (this.patient.size === 0) return false;
     let patientRunning = 0;
     for (const job of this.running) if (!job.isUrgent) patientRunning++;
-    return patientRunning < Math.max(1, this.limit - Math.ceil(this.limit / 4)) ? patient : undefined;
+    return patientRunning < Math.max(1, this.limit - Math.ceil(this.limit / 4));
   }
+}
+
+/** Takes the first out of the set. */
+function first(jobs: Set<Job>): Job | undefined {
+  for (const job of jobs) {
+    jobs.delete(job);
+    return job;
+  }
+  return undefined;
 }

@@ -203,14 +203,14 @@ class SentExchange implements Exchange {
         }
       });
       response.on('end', () => {
-        if (!response.complete || (expected !== undefined && this.bytesIn !== expected)) return this.fail(cut(this.bytesIn, expected));
         if (this.finished) return;
+        if (!response.complete || (expected !== undefined && this.bytesIn !== expected)) return this.fail(cut(this.bytesIn, expected));
         this.finish();
         // An answer that came before all of a body was sent leaves a socket with a half-sent request on it.
         if (!this.sent.writableEnded) this.sent.destroy();
         resolve();
       });
-      response.on('close', () => this.fail(cut(this.bytesIn, expected)));
+      response.on('close', () => { if (!this.finished) this.fail(cut(this.bytesIn, expected)); });
     });
   }
 

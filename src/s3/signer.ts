@@ -4,7 +4,7 @@
  * normalise or encode it again.
  * @see "Authenticating Requests (AWS Signature Version 4)", S3 API reference.
  */
-import { createHash, createHmac } from 'node:crypto';
+import { createHmac, createSecretKey, hash, type KeyObject } from 'node:crypto';
 import { encodeComponent, encodeQuery } from './uri.js';
 
 export interface Credentials {
@@ -20,7 +20,7 @@ export const emptySha256 = 'e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495
 
 export class Signer {
   private cachedFor = '';
-  private cachedKey: Buffer = Buffer.alloc(0);
+  private cachedKey: KeyObject | undefined;
 
   /** Adds x-amz-date, x-amz-content-sha256, the token and authorization to `headers` (lower-case names, `host` included). */
   sign(method: string, path: string, query: string, headers: Record<string, string>, payloadHash: string, credentials: Credentials, scope: SigningScope, nowMs: number): void {
@@ -51,16 +51,16 @@ export class Signer {
   }
 
   private signature(canonical: string, date: string, credentialScope: string, credentials: Credentials, scope: SigningScope): string {
-    const toSign = `AWS4-HMAC-SHA256\n${date}\n${credentialScope}\n${createHash('sha256').update(canonical).digest('hex')}`;
+    const toSign = `AWS4-HMAC-SHA256\n${date}\n${credentialScope}\n${hash('sha256', canonical)}`;
     return createHmac('sha256', this.key(date.slice(0, 8), credentials, scope)).update(toSign).digest('hex');
   }
 
-  private key(day: string, { secretAccessKey }: Credentials, { region, service }: SigningScope): Buffer {
+  private key(day: string, { secretAccessKey }: Credentials, { region, service }: SigningScope): KeyObject {
     const wanted = `${day} ${region} ${service} ${secretAccessKey}`;
-    if (wanted !== this.cachedFor) {
+    if (!this.cachedKey || wanted !== this.cachedFor) {
       let key: Buffer = Buffer.from(`AWS4${secretAccessKey}`);
       for (const text of [day, region, service, 'aws4_request']) key = createHmac('sha256', key).update(text).digest();
-      this.cachedKey = key;
+      this.cachedKey = createSecretKey(key);
       this.cachedFor = wanted;
     }
     return this.cachedKey;
@@ -71,7 +71,14 @@ function canonicalValue(value: string): string {
   return value.includes('  ') ? value.trim().replace(/ {2,}/g, ' ') : value.trim();
 }
 
-/** `20130524T000000Z` */
+let dateAtMs = NaN;
+let dateText = '';
+
+/** `20130524T000000Z`; many requests are signed within a second. */
 function amzDate(ms: number): string {
-  return new Date(ms).toISOString().replace(/[-:]|\.\d{3}/g, '');
+  if (!(ms - dateAtMs >= 0 && ms - dateAtMs < 1000)) {
+    dateText = new Date(ms).toISOString().replace(/[-:]|\.\d{3}/g, '');
+    dateAtMs = Math.floor(ms / 1000) * 1000;
+  }
+  return dateText;
 }

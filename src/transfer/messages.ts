@@ -1,4 +1,7 @@
-/** What crosses between the main thread and a transfer worker. Everything is structured-cloneable; signals and callbacks do not cross. */
+/**
+ * What crosses between the main thread and a transfer worker, in arrays: all that one turn of the event loop has to say (`Outbox`). Everything is
+ * structured-cloneable; signals and callbacks do not cross.
+ */
 import type { LogFields, LogLevel } from '../base/log.js';
 import type { EtagQuotes } from '../s3/capabilities.js';
 import type { ListPage, ObjectStore } from '../s3/object-store.js';
@@ -11,8 +14,11 @@ export type PoolOp = Exclude<keyof ObjectStore, 'close'>;
 export interface WorkerSettings extends S3Settings { readonly logLevel: LogLevel }
 
 export type ToWorker =
-  /** `args` without the options; `deadlineMs` and `ranges` stand for them. */
-  | { readonly type: 'call'; readonly id: number; readonly op: PoolOp; readonly args: readonly unknown[]; readonly deadlineMs?: number; readonly ranges: boolean }
+  /** `args` without the options; `deadlineMs`, `ranges` and `abortable` stand for them. */
+  | {
+    readonly type: 'call'; readonly id: number; readonly op: PoolOp; readonly args: readonly unknown[]; readonly deadlineMs?: number; readonly ranges: boolean;
+    readonly abortable: boolean;
+  }
   | { readonly type: 'abort'; readonly id: number }
   | { readonly type: 'etag-quotes'; readonly quotes: EtagQuotes }
   /** After the last answer: end. */

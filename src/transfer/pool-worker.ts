@@ -11,6 +11,7 @@ import type { GetOptions } from '../s3/object-store.js';
 import type { RequestSample } from '../s3/request-metrics.js';
 import { StoreError } from '../s3/store-error.js';
 import type { FromWorker, PlainError, PoolOp, ToWorker, WorkerSettings } from './messages.js';
+import { Outbox } from './outbox.js';
 
 interface Pending {
   readonly op: PoolOp;
@@ -33,6 +34,7 @@ export class PoolWorker {
   isReady = false;
   private readonly thread: Worker;
   private readonly pending = new Map<number, Pending>();
+  private readonly outbox = new Outbox<ToWorker>((messages, transfers) => this.thread.postMessage(messages, transfers));
   private readonly exited: Promise<void>;
   private startError: Error | undefined;
   private nextId = 1;
@@ -47,7 +49,7 @@ export class PoolWorker {
       failToStart = reject;
     });
     this.ready.catch(() => undefined); // the pool looks at it when it wants to
-    this.thread.on('message', (message: FromWorker) => {
+    const take = (message: FromWorker): void => {
       switch (message.type) {
         case 'ready':
           this.isReady = true;
@@ -58,11 +60,13 @@ export class PoolWorker {
         default:
           return this.receive(message);
       }
-    });
+    };
+    this.thread.on('message', (messages: readonly FromWorker[]) => messages.forEach(take));
     this.thread.on('error', (error) => { this.startError ??= error; });
     this.exited = new Promise((resolve) => {
       this.thread.on('exit', (code) => {
         this.isReady = false;
+        this.outbox.close();
         const error = new StoreError('unavailable', `A transfer worker ended (exit code ${code})`, { code: 'EWORKER' }, { cause: this.startError });
         failToStart(this.startError ?? error);
         for (const call of this.pending.values()) {
@@ -79,7 +83,7 @@ export class PoolWorker {
   get load(): number { return this.pending.size; }
   get threadId(): number { return this.thread.threadId; }
 
-  call(op: PoolOp, args: readonly unknown[], options: GetOptions | undefined, transfer: ArrayBuffer[]): Promise<unknown> {
+  call(op: PoolOp, args: readonly unknown[], options: GetOptions | undefined, transfer: readonly ArrayBuffer[]): Promise<unknown> {
     const signal = options?.signal;
     if (signal?.aborted) return Promise.reject(new StoreError('aborted', `The ${op} request was aborted`));
     const id = this.nextId++;
@@ -87,7 +91,7 @@ export class PoolWorker {
       const onAbort = (): void => this.post({ type: 'abort', id });
       signal?.addEventListener('abort', onAbort, { once: true });
       this.pending.set(id, { op, onRange: options?.onRange, resolve, reject, release: () => signal?.removeEventListener('abort', onAbort) });
-      this.post({ type: 'call', id, op, args, ranges: options?.onRange !== undefined, ...(options?.deadlineMs !== undefined && { deadlineMs: options.deadlineMs }) }, transfer);
+      this.post({ type: 'call', id, op, args, ranges: options?.onRange !== undefined, abortable: signal !== undefined, ...(options?.deadlineMs !== undefined && { deadlineMs: options.deadlineMs }) }, transfer);
     });
   }
 
@@ -106,7 +110,7 @@ export class PoolWorker {
     await this.exited;
   }
 
-  private post(message: ToWorker, transfer: ArrayBuffer[] = []): void { this.thread.postMessage(message, transfer); }
+  private post(message: ToWorker, transfer?: readonly ArrayBuffer[]): void { this.outbox.post(message, transfer); }
 
   private receive(message: Exclude<FromWorker, { type: 'ready' | 'failed' }>): void {
     switch (message.type) {

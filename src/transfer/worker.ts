@@ -9,12 +9,20 @@ import type { ListPage } from '../s3/object-store.js';
 import type { RequestSample } from '../s3/request-metrics.js';
 import { openS3Store } from '../s3/s3-store.js';
 import { packPage, toPlainError, type FromWorker, type ToWorker, type WorkerSettings } from './messages.js';
+import { Outbox } from './outbox.js';
 
 assert(parentPort !== null, 'transfer/worker runs only as a worker thread');
 const port = parentPort;
 const settings = workerData as WorkerSettings;
 
-function post(message: FromWorker, transfer: ArrayBuffer[] = []): void { port.postMessage(message, transfer); }
+const outbox = new Outbox<FromWorker>((messages, transfers) => port.postMessage(messages, transfers));
+
+function post(message: FromWorker, transfer?: readonly ArrayBuffer[]): void { outbox.post(message, transfer); }
+
+function end(): void {
+  outbox.flush();
+  port.close();
+}
 
 function remoteLog(base: LogFields): Log {
   const rank = logLevels.indexOf(settings.logLevel);
@@ -30,7 +38,7 @@ try {
   await serve();
 } catch (error) {
   post({ type: 'failed', error: toPlainError(error) });
-  port.close();
+  end();
 }
 
 async function serve(): Promise<void> {
@@ -41,17 +49,17 @@ async function serve(): Promise<void> {
     return taken;
   };
   const store = await openS3Store({ ...settings, log: remoteLog({}), observe: (sample) => samples.push(sample) });
-  const running = new Map<number, AbortController>();
+  const running = new Map<number, AbortController | undefined>();
   let closing = false;
   const closeIfDone = (): void => {
-    if (closing && running.size === 0) void store.close().then(() => port.close());
+    if (closing && running.size === 0) void store.close().then(end);
   };
 
-  const call = async ({ id, op, args, deadlineMs, ranges }: Extract<ToWorker, { type: 'call' }>): Promise<void> => {
-    const controller = new AbortController();
+  const call = async ({ id, op, args, deadlineMs, ranges, abortable }: Extract<ToWorker, { type: 'call' }>): Promise<void> => {
+    const controller = abortable ? new AbortController() : undefined;
     running.set(id, controller);
     const options = {
-      signal: controller.signal, ...(deadlineMs !== undefined && { deadlineMs }),
+      ...(controller && { signal: controller.signal }), ...(deadlineMs !== undefined && { deadlineMs }),
       ...(ranges && { onRange: (start: number, end: number) => post({ type: 'range', id, start, end }) }),
     };
     try {
@@ -75,7 +83,7 @@ async function serve(): Promise<void> {
     }
   };
 
-  port.on('message', (message: ToWorker) => {
+  const take = (message: ToWorker): void => {
     switch (message.type) {
       case 'call': return void call(message);
       case 'abort': return running.get(message.id)?.abort();
@@ -84,6 +92,7 @@ async function serve(): Promise<void> {
         closing = true;
         return closeIfDone();
     }
-  });
+  };
+  port.on('message', (messages: readonly ToWorker[]) => messages.forEach(take));
   post({ type: 'ready' });
 }
