@@ -1,5 +1,5 @@
 import type { DirentSink, OpenReply, RequestContext } from '../fuse/ops.js';
-import { rootIno, type Inode } from '../meta/inode.js';
+import { isDirectory, rootIno, type Inode } from '../meta/inode.js';
 import type { Dentry } from '../meta/dentry-table.js';
 import type { Attributes } from './attributes.js';
 import type { FsDeps } from './deps.js';
@@ -65,9 +65,7 @@ export class Directories {
       }
       const inodes = batch.map((dentry) => this.deps.tree.inodes.mustGet(dentry.ino));
       if (sink.plus) {
-        const completing = this.completeForPlus(inodes, ctx); // these leave first
-        this.ahead.namesRead(ino, batch.at(-1)!.id, offset === 0);
-        await completing;
+        await this.completeForPlus(ctx, directory, inodes, offset === 0, batch.at(-1)!.id);
       }
       for (const dentry of batch) {
         after = dentry.id;
@@ -110,15 +108,23 @@ export class Directories {
     const inode = this.deps.tree.inodes.mustGet(now.ino); // or means something else by now
     const incomplete = this.remote.needsAttributes(inode);
     const entry = sink.plus && !incomplete ? this.attributes.entry(inode, this.remote.checkedAt(directory, now, inode)) : undefined;
-    // An object that has not been asked for its attributes may be a symlink: say "unknown", not "file"
-    return sink.add(now.name, inode.ino, incomplete && (inode.mode & 0o170000) !== 0o040000 ? 0 : inode.mode, now.id + idOffset, entry);
+    // A small object that has not been asked for its attributes may be a symlink: say "unknown", not "file"
+    return sink.add(now.name, inode.ino, this.remoteAttributes.isTypeKnown(inode) ? inode.mode : 0, now.id + idOffset, entry);
   }
 
-  /** READDIRPLUS carries attributes: all HEADs of the batch at once instead of one per stat. An outage leaves them for the stat to fail. */
-  private async completeForPlus(inodes: readonly Inode[], ctx: RequestContext): Promise<void> {
+  /**
+   * READDIRPLUS carries attributes: all HEADs of the batch at once instead of one per stat. But the kernel asks so for the first names of every directory, and
+   * whoever reads only names (`find`, a glob) should not wait for what it never looks at: it gets entries without attributes, which the kernel takes for plain
+   * names, and waits only where the type of a name is not known either. An outage leaves it all for the stat to fail.
+   */
+  private async completeForPlus(ctx: RequestContext, directory: Inode, inodes: readonly Inode[], isFirst: boolean, lastId: number): Promise<void> {
     if (this.deps.health.isOffline) return;
+    const wantsAll = !isFirst || this.ahead.usesAttributes(ctx, directory); // the kernel goes on with READDIRPLUS only if names were looked up
     try {
-      await this.remoteAttributes.complete(inodes, ctx.signal);
+      const completing = this.remoteAttributes.complete(wantsAll ? inodes : inodes.filter((inode) => !this.remoteAttributes.isTypeKnown(inode)), ctx.signal); // these leave first
+      if (wantsAll) this.ahead.namesRead(directory.ino, lastId, isFirst);
+      else this.remoteAttributes.prefetch(inodes.filter(isDirectory)); // whoever goes down into them looks at them before
+      await completing;
     } catch (error) {
       this.deps.log.debug('attributes are incomplete', { room: 'fs', op: 'readdirplus', error });
     }

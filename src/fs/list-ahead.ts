@@ -9,7 +9,10 @@ const aheadMax = 1000;
 const keepMs = 30_000;
 const subdirectoriesPerLook = 256;
 
-interface Listed { readonly atMs: number; readonly isDeep: boolean; attributesBegun: boolean }
+/** Attributes begun: those without which a type is not known, or of all its names. */
+type Begun = 'none' | 'types' | 'all';
+
+interface Listed { readonly atMs: number; readonly isDeep: boolean; attributes: Begun }
 
 /**
  * Lists directories ahead of a walker, breadth first: siblings first, then what lies below them. Bounded by requests in
@@ -33,7 +36,7 @@ export class ListAhead {
       this.ahead.delete(oldest);
     }
     if (this.ahead.size >= aheadMax) return false;
-    this.ahead.set(ino, { atMs: now, isDeep, attributesBegun: false });
+    this.ahead.set(ino, { atMs: now, isDeep, attributes: 'none' });
     this.waiting.push(ino);
     this.pump();
     return true;
@@ -44,11 +47,12 @@ export class ListAhead {
     this.ahead.delete(ino);
   }
 
-  /** @returns true once, for a directory ahead. */
-  claimAttributes(ino: number): boolean {
+  /** @returns true once for each, and for a directory ahead. */
+  claimAttributes(ino: number, what: Exclude<Begun, 'none'>): boolean {
     const listed = this.ahead.get(ino);
-    if (!listed || listed.attributesBegun) return false;
-    return (listed.attributesBegun = true);
+    if (!listed || listed.attributes === what || listed.attributes === 'all') return false;
+    listed.attributes = what;
+    return true;
   }
 
   private pump(): void {

@@ -40,7 +40,7 @@ export class Names {
     if (!dentry) return { attr: null, entryValidMs: this.attributes.validMs(directory.complete ? directory.listedAtMs : this.deps.clock.now()), attrValidMs: 0 };
     const inode = this.deps.tree.inodes.mustGet(dentry.ino);
     const isKnown = !this.remote.needsAttributes(inode);
-    this.ahead.looked(parent, dentry, !isKnown);
+    this.ahead.looked(ctx, parent, dentry, !isKnown);
     if (isKnown) return this.attributes.entry(inode, this.remote.checkedAt(directory, dentry, inode));
     return this.remote.completeAttributes([inode], ctx.signal).then(
       () => {

@@ -2,7 +2,7 @@ import { inodeXattrs } from '../meta/file-attributes.js';
 import { FileType, isDirectory, isRegular, isSymlink, type Inode } from '../meta/inode.js';
 import { DownloadQueue, type Job } from '../prefetch/download-queue.js';
 import { TxGroup } from '../db/tx-group.js';
-import { decodeAttributes, type DecodedAttributes } from '../s3/metadata-codec.js';
+import { decodeAttributes, isFileBySize, type DecodedAttributes } from '../s3/metadata-codec.js';
 import type { Key, ObjectHead } from '../s3/object-store.js';
 import { StoreError } from '../s3/store-error.js';
 import type { ActiveListing, ActiveListings } from './active-listings.js';
@@ -12,7 +12,7 @@ import type { RemoteChanges } from './remote-changes.js';
 import { waitFor } from './wait-for.js';
 
 /** HEADs at the same time; those nobody waits for take three quarters of it. */
-const parallelMax = 64;
+const parallelMax = 128;
 const aheadMax = 1000;
 const symlinkBytesMax = 4096;
 /** An object younger than this at its HEAD may be replaced within the same second, without LastModified showing it (O1). */
@@ -34,6 +34,11 @@ export class RemoteAttributes {
 
   needed(inode: Inode): boolean {
     return !inode.attrsComplete && this.deps.config.attributes === 'full';
+  }
+
+  /** Its type is known without its attributes: enough for whoever reads only names. */
+  isTypeKnown(inode: Inode): boolean {
+    return !this.needed(inode) || isDirectory(inode) || (isRegular(inode) && isFileBySize(inode.sizeBytes));
   }
 
   /** HEADs in parallel, each at most once at a time. Afterwards a name may mean another inode, or nothing: look again. */

@@ -204,3 +204,37 @@ test('after one directory was read file by file, the next one begins without wai
   expect(gets.filter((key) => key.startsWith(sub(3)))).toHaveLength(8);
   expect(new Set(gets).size).toBe(gets.length);
 });
+
+const big = 'x'.repeat(5000);
+const typeOf = (mode: number): number => mode & 0o170000;
+
+test('whoever reads only names waits for attributes only where the type of a name is not known', async () => {
+  for (let d = 0; d < 6; d++) await fill(sub(d), 5, big);
+  await h.stranger.put(`${sub(3)}/link`, 'target', { metadata: { mode: String(0o120777) } });
+  await h.stranger.put(`${sub(3)}/big`, big, { metadata: { mode: String(0o120777) } }); // too long for a target
+  await h.readdirplus('top');
+  for (let d = 0; d < 6; d++) {
+    const files = (await h.readdirplus(sub(d))).filter((each) => each.name.startsWith('f'));
+    expect(files.map((each) => [typeOf(each.mode), each.entry])).toEqual(files.map(() => [0o100000, undefined]));
+    await settle();
+  }
+  expect(heads).toEqual([`${sub(3)}/link`]);
+  const { link, big: file } = Object.fromEntries((await h.readdirplus(sub(3))).map((each) => [each.name, each]));
+  expect(typeOf(link!.mode)).toBe(0o120000);
+  expect(typeOf(file!.mode)).toBe(0o100000);
+  expect((await h.stat(`${sub(3)}/big`)).mode & 0o170000).toBe(0o100000);
+});
+
+test('whoever looked at the files of one directory gets attributes with the names of the next', async () => {
+  for (let d = 0; d < 4; d++) await fill(sub(d), 5, big);
+  await h.readdirplus('top');
+  const [first] = await h.readdirplus(sub(0)).then((all) => all.filter((each) => each.name === name(0)));
+  expect(first!.entry).toBeUndefined();
+  await h.stat(`${sub(0)}/${name(0)}`);
+  for (let d = 1; d < 4; d++) {
+    const files = (await h.readdirplus(sub(d))).filter((each) => each.name.startsWith('f'));
+    expect(files.every((each) => each.entry?.attr?.mode === 0o100644)).toBe(true);
+    await settle();
+  }
+  expect(new Set(heads).size).toBe(heads.length);
+});

@@ -26,6 +26,8 @@ interface Activity {
   directories?: OrderRun;
   /** The files of a directory in it were read one after the other. */
   readsFiles: boolean;
+  /** Whoever came last into a directory in it looks at the attributes of files. */
+  usesAttributes: boolean;
 }
 
 /**
@@ -41,6 +43,8 @@ export class WalkAhead {
   private readonly activities = new LRUCache<number, Activity>({ max: 4096 });
   /** `pid:ino` of directories opened: who opens a directory and then one in it is walking. */
   private readonly opened = new LRUCache<string, true>({ max: 4096 });
+  /** Processes that looked up files, and not only directories, in a directory they had opened. */
+  private readonly lookers = new LRUCache<number, true>({ max: 1024 });
   private readonly listAhead: ListAhead;
 
   constructor(private readonly deps: FsDeps, private readonly contents: FileContents, private readonly attributes: RemoteAttributes, remote: RemoteNames) {
@@ -62,12 +66,14 @@ export class WalkAhead {
   }
 
   /** A name was looked up. Costs nothing but a look into a map where nobody walks. @param missed its attributes have to be asked for. */
-  looked(parent: number, dentry: Dentry, missed: boolean): void {
+  looked(ctx: Pick<RequestContext, 'pid'>, parent: number, dentry: Dentry, missed: boolean): void {
     if (!missed && this.activities.get(parent)?.attributes === undefined) return;
+    const isFile = !isDirectory(this.deps.tree.inodes.mustGet(dentry.ino));
+    if (isFile && missed && this.opened.has(`${ctx.pid}:${parent}`)) this.lookers.set(ctx.pid, true);
     const activity = this.activity(parent);
     activity.attributes ??= this.run('attributes', attributeRun);
     const want = activity.attributes.visit(dentry.id);
-    if (want) this.attributesAhead(parent, activity.attributes, want);
+    if (want) this.attributesAhead(parent, activity.attributes, want, isFile);
     else if (!missed && !activity.attributes.isActive && activity.attributes.window > 0) delete activity.attributes; // at the end of it
   }
 
@@ -77,7 +83,14 @@ export class WalkAhead {
     const activity = this.activity(directory);
     activity.attributes ??= this.run('attributes', attributeRun);
     const want = activity.attributes.visit(lastId, true);
-    if (want) this.attributesAhead(directory, activity.attributes, want);
+    if (want) this.attributesAhead(directory, activity.attributes, want, true);
+  }
+
+  /** Whether the reader of this directory will look at the attributes of its files, and not open them anyway. */
+  usesAttributes({ pid }: Pick<RequestContext, 'pid'>, directory: Inode): boolean {
+    if (!this.lookers.has(pid)) return false;
+    const dentry = this.deps.tree.dentries.ofInode(directory.ino)[0];
+    return !dentry || this.activities.get(dentry.parent)?.readsFiles !== true;
   }
 
   /** A directory was opened. */
@@ -88,6 +101,7 @@ export class WalkAhead {
     if (!dentry) return;
     const activity = this.activity(dentry.parent);
     activity.directories ??= this.run('directories', directoryRun);
+    activity.usesAttributes = this.lookers.has(ctx.pid) && !activity.readsFiles;
     const run = activity.directories;
     const want = run.visit(dentry.id, this.opened.has(`${ctx.pid}:${dentry.parent}`));
     if (want) this.directoriesAhead(dentry.parent, run, want);
@@ -99,7 +113,7 @@ export class WalkAhead {
 
   private activity(ino: number): Activity {
     let activity = this.activities.get(ino);
-    if (!activity) this.activities.set(ino, (activity = { readsFiles: false }));
+    if (!activity) this.activities.set(ino, (activity = { readsFiles: false, usesAttributes: false }));
     return activity;
   }
 
@@ -157,11 +171,12 @@ export class WalkAhead {
     }
   }
 
-  private attributesAhead(directory: number, run: OrderRun, want: Want): void {
+  /** @param ofFiles or only of directories. */
+  private attributesAhead(directory: number, run: OrderRun, want: Want, ofFiles: boolean): void {
     if (!this.isAllowed) return;
     const { tree } = this.deps;
     const names = tree.dentries.list(directory, want.after, Math.max(1, Math.min(want.count, 512)));
-    const begun = new Set(this.attributes.prefetch(names.map(({ ino }) => tree.inodes.mustGet(ino))).map(({ ino }) => ino));
+    const begun = new Set(this.attributes.prefetch(names.map(({ ino }) => tree.inodes.mustGet(ino)).filter((inode) => ofFiles || isDirectory(inode))).map(({ ino }) => ino));
     run.began(names.filter(({ ino }) => begun.has(ino)).map(({ id, ino }) => ({ id, bytes: 0, ref: ino })), names.at(-1)?.id ?? want.after, names.length === 0);
   }
 
@@ -185,11 +200,13 @@ export class WalkAhead {
   private listed(ino: number): void {
     const { tree } = this.deps;
     if (!tree.inodes.get(ino)?.complete || !this.isAllowed) return;
-    if (this.attributes.backlog < 500 && this.listAhead.claimAttributes(ino)) {
-      this.attributes.prefetch(tree.dentries.list(ino, 0, firstAttributes).map((dentry) => tree.inodes.mustGet(dentry.ino)));
-    }
     const dentry = tree.dentries.ofInode(ino)[0];
     const activity = dentry && this.activities.get(dentry.parent);
+    const isAll = activity?.usesAttributes === true;
+    if (this.attributes.backlog < 500 && this.listAhead.claimAttributes(ino, isAll ? 'all' : 'types')) {
+      const first = tree.dentries.list(ino, 0, firstAttributes).map((each) => tree.inodes.mustGet(each.ino));
+      this.attributes.prefetch(isAll ? first : first.filter((inode) => isDirectory(inode) || !this.attributes.isTypeKnown(inode)));
+    }
     if (activity?.readsFiles && activity.directories?.ahead.slice(0, 2).some((next) => next.ref === ino)) this.expectFiles(ino);
   }
 

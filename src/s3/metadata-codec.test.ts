@@ -80,6 +80,11 @@ describe('file attributes in metadata', () => {
     expect(decodeAttributes(head({ mode: '41471' }, { sizeBytes: 5000 })).mode).toBe(0o100777);
   });
 
+  test.each([0o010644, 0o020600, 0o060600, 0o120777, 0o140644])('an object bigger than any symlink is a file, also with mode %o', (mode) => {
+    expect(decodeAttributes(head({ mode: String(mode) }, { sizeBytes: 4096 })).mode).toBe(0o100000 | (mode & 0o7777));
+    expect(decodeAttributes(head({ mode: String(mode) }, { sizeBytes: 4095 })).mode).toBe(mode);
+  });
+
   test.each([['1000', 1000], ['1000.0', 1000], ['0x3e8', 1000], ['-1', undefined], ['4294967295', undefined], ['1e99', undefined], ['root', undefined], [' ', undefined]])('uid %j is %s', (text, uid) => {
     expect(decodeAttributes(head({ uid: text })).uid).toBe(uid);
   });

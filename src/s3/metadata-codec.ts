@@ -67,6 +67,11 @@ const S_IFBLK = 0o060000;
 const fileTypes = new Set([0o010000, S_IFCHR, S_IFDIR, S_IFBLK, S_IFREG, S_IFLNK, 0o140000]);
 const symlinkTargetBytesMax = 4095;
 
+/** Whatever its metadata say: symlinks are short, and special files have no content. So a listing is enough to know its type. */
+export function isFileBySize(sizeBytes: number): boolean {
+  return sizeBytes > symlinkTargetBytesMax;
+}
+
 const ownKeys = new Set(['mode', 'uid', 'gid', 'mtime', 'atime', 'ctime', 'hearthfs-rdev', 'hearthfs-link', 'hearthfs-nonce']);
 /** Digests of the content that other tools keep in metadata: wrong as soon as the content is another. rclone, s3cmd. */
 const digestKeys = new Set(['md5chksum', 's3cmd-attrs', 'sha256', 'sha1', 'md5', 'content-md5']);
@@ -154,8 +159,8 @@ function decodeMode(head: ObjectHead): number | undefined {
     return (isDirectory ? S_IFDIR : S_IFREG) | permissions;
   }
   // An object whose key does not end in `/` holds bytes: never a directory to us; and a target must be one.
-  if (type === S_IFDIR) return S_IFREG | permissions;
-  if (type === S_IFLNK && (head.sizeBytes === 0 || head.sizeBytes > symlinkTargetBytesMax)) return S_IFREG | permissions;
+  if (type === S_IFDIR || isFileBySize(head.sizeBytes)) return S_IFREG | permissions;
+  if (type === S_IFLNK && head.sizeBytes === 0) return S_IFREG | permissions;
   return value;
 }
 
