@@ -16,7 +16,7 @@ export class InodeTable {
   private readonly volatile = new Map<number, Inode>();
   private readonly nextIno: () => number;
 
-  constructor(private readonly db: Db, cachedInodesMax = 65_536) {
+  constructor(private readonly db: Db, cachedInodesMax = 32_768) {
     this.cache = new LRUCache({ max: cachedInodesMax });
     const next = db.reserveIds('ino');
     this.nextIno = () => {

@@ -28,6 +28,9 @@ export interface PoolWorkerEvents {
   readonly onExit: (worker: PoolWorker, clean: boolean) => void;
 }
 
+/** What a request leaves behind dies young: V8's default of 48 MB lets it lie, with the buffers of bodies, long after it is dead. */
+const maxYoungGenerationSizeMb = 12;
+
 export class PoolWorker {
   /** Settles when the thread serves; rejects if it could not start. */
   readonly ready: Promise<void>;
@@ -41,7 +44,7 @@ export class PoolWorker {
   private closing = false;
 
   constructor(settings: WorkerSettings, private readonly events: PoolWorkerEvents) {
-    this.thread = new Worker(compiledEntry(import.meta.url, './worker.js'), { workerData: settings, name: 'transfer' });
+    this.thread = new Worker(compiledEntry(import.meta.url, './worker.js'), { workerData: settings, name: 'transfer', resourceLimits: { maxYoungGenerationSizeMb } });
     let becomeReady!: () => void;
     let failToStart!: (error: Error) => void;
     this.ready = new Promise((resolve, reject) => {
