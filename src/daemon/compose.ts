@@ -19,6 +19,8 @@ import { ObjectReader } from '../prefetch/object-reader.js';
 import type { Capabilities } from '../s3/capabilities.js';
 import { ConditionalStore } from '../s3/conditional-store.js';
 import type { Health } from '../s3/health.js';
+import { LongKeyStore } from '../s3/long-key-store.js';
+import { LongKeys } from '../s3/long-keys.js';
 import { openTransferPool } from '../transfer/transfer-pool.js';
 import { defaultWritebackConfig } from '../writeback/ports.js';
 import { BlockDigestTable } from '../writeback/block-digests.js';
@@ -74,7 +76,8 @@ export async function compose(config: MountConfig, generation: number, kernel: K
   const capabilities = await serverCapabilities(pool, db, config, clock.now(), log, generation === 0);
   claim();
   pool.setEtagQuotes(capabilities.etagQuotes);
-  const store = new ConditionalStore(pool, capabilities);
+  const keys = new LongKeys(config.prefix);
+  const store = new LongKeyStore(new ConditionalStore(pool, capabilities), keys);
 
   const tree = new Tree(db);
   if (!tree.inodes.get(rootIno)) {
@@ -97,7 +100,7 @@ export async function compose(config: MountConfig, generation: number, kernel: K
     config: { keyPrefix: config.prefix, uploadDelayMs: config.uploadDelayMs, readOnly: config.readOnly || capabilities.readOnly },
   });
   const writeback = new Writeback({
-    db, tree, journal, attempts, conflicts, links, digests: new BlockDigestTable(db), reader, discovery, store, clock, log, metrics, random: Math.random, hostname: hostname(),
+    db, tree, journal, attempts, conflicts, links, digests: new BlockDigestTable(db), reader, discovery, store, keys, clock, log, metrics, random: Math.random, hostname: hostname(),
     contents: {
       find: (id) => contents.find(id), create: (sizeBytes) => contents.create(sizeBytes, sizeBytes > 0 ? 'all' : 'none'), setDirty: (id, dirty) => contents.setDirty(id, dirty),
       remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids), isUnsynced: (id) => contents.isUnsynced(id), reserve: async (bytes) => contents.hold(bytes), changesSince: (id, gen) => contents.changes.since(id, gen), noteChecksums: (id, bytes) => contents.noteChecksums(id, bytes),
@@ -122,7 +125,7 @@ export async function compose(config: MountConfig, generation: number, kernel: K
     },
   });
   const fs = (late.fs = new HearthFs({
-    clock, log, metrics, db, tree, discovery, journal, attempts, links, contents, reader, store, health, uploads: writeback, kernel,
+    clock, log, metrics, db, tree, discovery, journal, attempts, links, contents, reader, store, keys, health, uploads: writeback, kernel,
     config: {
       ttlMs: config.ttlMs, attributes: config.attributes, writeMode: config.writeMode, fsync: config.fsync, deadlineMs: config.deadlineMs,
       uploadDelayMs: config.uploadDelayMs, smallFileBytes, readOnly: config.readOnly,

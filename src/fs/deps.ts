@@ -9,6 +9,7 @@ import type { Journal } from '../journal/journal.js';
 import type { Discovery } from '../meta/discovery.js';
 import type { Tree } from '../meta/tree.js';
 import type { ObjectReader } from '../prefetch/object-reader.js';
+import type { LongKeys } from '../s3/long-keys.js';
 import type { ObjectStore } from '../s3/object-store.js';
 import type { Health } from '../s3/health.js';
 
@@ -51,7 +52,9 @@ export interface FsDeps {
   readonly links: HardLinks;
   readonly contents: ContentStore;
   readonly reader: ObjectReader;
+  /** By paths: whatever their length. */
   readonly store: ObjectStore;
+  readonly keys: LongKeys;
   readonly health: Pick<Health, 'isOffline'> & Partial<Pick<Health, 'status'>>;
   readonly uploads: Uploads;
   readonly kernel: KernelCache;

@@ -145,7 +145,7 @@ export class DirectoryListing {
       await this.page(run, range);
       if (range.token === undefined) return true;
       if (pages >= pagesMax) return false;
-      if (pages >= pagesBeforeRanges && this.isOrdered) break;
+      if (pages >= pagesBeforeRanges && this.isOrdered && range.last !== '') break;
     }
     await this.inRanges(run, range);
     return true;
@@ -155,7 +155,7 @@ export class DirectoryListing {
   private async page(run: Run, range: Range): Promise<void> {
     const { token } = range;
     const page = await this.list(run, token !== undefined ? { token } : range.last === '' ? {} : { startAfter: range.last });
-    if (this.isOrdered) range.last = lastOf(page, range.last);
+    if (this.isOrdered && !page.isOutOfOrder) range.last = lastOf(page, range.last);
     const directory = this.directory(run);
     this.deps.db.tx(() => this.merge.page(directory, run.prefix, page, run.asked, run.soFar));
     this.deps.metrics.add('fs.listing_pages');

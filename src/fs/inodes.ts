@@ -64,9 +64,11 @@ export class Inodes {
 
   /** Gives the inode a name; the directory's times move; its key goes to the journal. */
   addName(parent: Inode, name: string, inode: Inode, delayMs = this.deps.config.uploadDelayMs): void {
-    const { tree, clock, journal } = this.deps;
+    const { tree, clock, journal, keys } = this.deps;
     tree.dentries.insert(parent.ino, name, inode.ino, clock.now());
     if (isDirectory(inode)) parent.nlink++;
+    // Nothing else shows a directory whose only names lie in its long area
+    if (keys.isDeep(tree.directoryKey(parent.ino) ?? '')) this.ensureMarker(parent);
     this.namesChanged(parent);
     const key = tree.keyOf(parent.ino, name, isDirectory(inode));
     if (key !== undefined) journal.mark(key, delayMs);

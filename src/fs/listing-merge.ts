@@ -1,4 +1,4 @@
-import { nameBytesMax, nameToBytes } from '../base/file-name.js';
+import { isNameText, nameBytesMax, nameToBytes } from '../base/file-name.js';
 import type { Dentry } from '../meta/dentry-table.js';
 import { isDirectory, type Inode } from '../meta/inode.js';
 import type { Key, ListPage, ObjectSummary } from '../s3/object-store.js';
@@ -145,5 +145,5 @@ export class ListingMerge {
 }
 
 function isName(name: string): boolean {
-  return name !== '' && name !== '.' && name !== '..' && !name.includes('/') && !name.includes('\0') && nameToBytes(name).length <= nameBytesMax;
+  return name !== '' && name !== '.' && name !== '..' && !name.includes('/') && !name.includes('\0') && nameToBytes(name).length <= nameBytesMax && isNameText(name);
 }

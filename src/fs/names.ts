@@ -5,6 +5,7 @@ import { andThen, type MaybePromise } from '../base/maybe-promise.js';
 import { OpenFlag, type Entry, type OpenReply, type RequestContext } from '../fuse/ops.js';
 import type { Dentry } from '../meta/dentry-table.js';
 import { FileType, isDirectory, isRegular, type Inode } from '../meta/inode.js';
+import { longAreaName } from '../s3/long-keys.js';
 import { scratchPrefix } from '../writeback/desired.js';
 import type { Attributes } from './attributes.js';
 import type { FsDeps } from './deps.js';
@@ -16,7 +17,8 @@ import type { RemoteNames } from './remote-names.js';
 import type { Replay } from './replay.js';
 import type { WalkAhead } from './walk-ahead.js';
 
-const keyBytesMax = 1024;
+/** Four times what the kernel takes in one call: step by step, from one working directory to the next, trees could get deeper without end. */
+const pathBytesMax = 16_384;
 const linkMax = 65_000;
 /** What a new file takes of the disk at once. */
 const newFileBytes = 4096;
@@ -75,6 +77,7 @@ export class Names {
   private createFound(ctx: RequestContext, parent: number, name: string, flags: number, mode: number, umask: number): MaybePromise<Entry & OpenReply> {
     const { directory, dentry } = this.current(parent, name);
     if (dentry) return this.openFound(ctx, dentry, flags);
+    this.mustFit(parent, name);
     const inode = this.deps.db.tx(() => {
       const created = this.inodes.create(ctx, directory, FileType.REG | (mode & 0o7777), umask, { unsealed: true, content: this.newContent() });
       this.inodes.addName(directory, name, created);
@@ -130,6 +133,7 @@ export class Names {
     return andThen(this.find(ctx, parent, name), () => {
       const { directory, dentry } = this.current(parent, name);
       if (dentry) throw new FsError(Errno.EEXIST);
+      this.mustFit(parent, name);
       const inode = this.deps.db.tx(() => {
         const created = this.inodes.create(ctx, directory, mode, umask, fields);
         this.inodes.addName(directory, name, created);
@@ -147,6 +151,7 @@ export class Names {
     await this.find(ctx, newParent, newName);
     const { directory, dentry } = this.current(newParent, newName);
     if (dentry) throw new FsError(Errno.EEXIST);
+    this.mustFit(newParent, newName);
     const inode = this.inodes.mustGet(ino);
     if (isDirectory(inode)) throw new FsError(Errno.EPERM);
     if (inode.nlink >= linkMax) throw new FsError(Errno.EMLINK);
@@ -200,8 +205,16 @@ export class Names {
     checkName(name);
     const prefix = this.deps.tree.directoryKey(parent) ?? '';
     if (prefix === '' && name.startsWith(scratchPrefix)) throw new FsError(Errno.EPERM, `Names that start with ${scratchPrefix} are hearthfs's own`);
-    if (Buffer.byteLength(prefix) + Buffer.byteLength(name) + 1 > keyBytesMax) throw new FsError(Errno.ENAMETOOLONG, `The path is longer than the ${keyBytesMax} bytes of an S3 key`);
+    if (name === longAreaName) throw new FsError(Errno.EPERM, `${longAreaName} is hearthfs's own`);
     return this.remote.find(this.inodes.liveDirectory(parent), name, () => ctx.signal);
+  }
+
+  /** A name that is about to be made. What lies deeper already, by a rename further up, stays usable. */
+  mustFit(parent: number, name: string): void {
+    const { tree, keys } = this.deps;
+    const prefix = tree.directoryKey(parent) ?? '';
+    if ((prefix.length + name.length) * 3 > pathBytesMax && nameToBytes(prefix + name).length > pathBytesMax) throw new FsError(Errno.ENAMETOOLONG, `The path would be longer than ${pathBytesMax} bytes`);
+    if (!keys.isRoomy && keys.physical(`${prefix}${name}/`) === undefined) throw new FsError(Errno.ENAMETOOLONG, 'The prefix of the mount leaves too little of an S3 key for this name');
   }
 
   /** The directory, which may get and lose names, and what it has under the name. */

@@ -53,6 +53,7 @@ export class Rename {
     const exchange = (flags & RenameFlag.EXCHANGE) !== 0;
     if (dentry && flags & RenameFlag.NOREPLACE) throw new FsError(Errno.EEXIST);
     if (!dentry && exchange) throw new FsError(Errno.ENOENT);
+    if (!dentry) this.names.mustFit(newParent, newName);
     const replaced = dentry && tree.inodes.mustGet(dentry.ino);
     if (replaced?.ino === inode.ino) return null;
     if (isDirectory(inode) && tree.isWithin(newParent, inode.ino)) throw new FsError(Errno.EINVAL);

@@ -11,14 +11,15 @@ import { ObjectTable } from './object-table.js';
  * The tree: names, inodes, what S3 holds per key, and the way from one to the other. No policy here: `fs/` decides what a
  * system call means, `writeback/` what has to be sent.
  *
- * A file's key is its path below the mount's root; a directory's key is its path with a `/` at the end; the root has `''`.
+ * A file's key is its path below the mount's root; a directory's key is its path with a `/` at the end; the root has `''`. Paths may be longer than
+ * S3's keys: `s3/long-key-store` knows where such an object lies.
  */
 export class Tree {
   readonly inodes: InodeTable;
   readonly dentries: DentryTable;
   readonly objects: ObjectTable;
   /** ino of a directory -> its key. Dropped as a whole when any directory moves. */
-  private readonly directoryKeys = new LRUCache<number, string>({ max: 10_000 });
+  private readonly directoryKeys = new LRUCache<number, string>({ max: 10_000, maxSize: 8 << 20, sizeCalculation: (key) => key.length + 1 });
 
   constructor(readonly db: Db) {
     this.inodes = new InodeTable(db);
@@ -29,14 +30,16 @@ export class Tree {
   /** `''` for the root, `a/b/` below; undefined for a directory that has no name any more. */
   directoryKey(ino: number): string | undefined {
     if (ino === rootIno) return '';
-    const known = this.directoryKeys.get(ino);
-    if (known !== undefined) return known;
-    const dentry = this.dentries.ofInode(ino)[0];
-    if (!dentry) return undefined;
-    const parent = this.directoryKey(dentry.parent);
-    if (parent === undefined) return undefined;
-    const key = `${parent}${dentry.name}/`;
-    this.directoryKeys.set(ino, key);
+    const below: Dentry[] = []; // a loop: trees may be deeper than calls may nest
+    let key = this.directoryKeys.get(ino);
+    for (let at = ino; key === undefined; ) {
+      const dentry = this.dentries.ofInode(at)[0];
+      if (!dentry) return undefined;
+      below.push(dentry);
+      at = dentry.parent;
+      key = at === rootIno ? '' : this.directoryKeys.get(at);
+    }
+    for (const dentry of below.reverse()) this.directoryKeys.set(dentry.ino, (key += `${dentry.name}/`));
     return key;
   }
 

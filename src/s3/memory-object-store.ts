@@ -213,6 +213,7 @@ export class MemoryObjectStore implements ObjectStore {
   }
 
   private store(key: Key, bytes: Buffer, attributes: ObjectAttributes, etag = md5(bytes)): Stored {
+    if (Buffer.byteLength(key) > 1024) throw new StoreError('invalid', `The key "${key}" is too long`, { status: 400, code: 'KeyTooLongError' });
     const { versionId, lastModifiedMs } = this.push(key, { bytes, etag, attributes: structuredClone(attributes), deleted: false });
     return { etag, lastModifiedMs, ...(this.options.versioning && { versionId }) };
   }

@@ -4,7 +4,8 @@
  * retry or emulate conditions. All arguments and results can cross a thread (structured clone), except signals and callbacks,
  * which the pool carries itself.
  *
- * Keys are relative to the mount's prefix and are the strings of `base/file-name.ts` joined with `/`.
+ * Keys are relative to the mount's prefix and are the strings of `base/file-name.ts` joined with `/`. Below `long-key-store` they have at most 1,024 bytes
+ * with the prefix; above it they are paths of any length.
  * Etags are opaque, stored and compared without quotes (O1).
  * Retries: only `retry-store` retries, and only what is marked *idempotent* here. Mutations are never retried below writeback (J5).
  */
@@ -66,6 +67,8 @@ export interface ListPage {
   readonly objects: readonly ObjectSummary[];
   /** Common prefixes, each ending in `/`. */
   readonly prefixes: readonly string[];
+  /** Not in the order in which the server lists, nor continuing it: keys say nothing about what was already listed. */
+  readonly isOutOfOrder?: boolean;
   /** Continuation; undefined at the end. */
   readonly token?: string;
 }

@@ -7,6 +7,7 @@ import type { Key, ObjectHead } from '../s3/object-store.js';
 import { nameOf, parentOf, scratchPrefix } from './desired.js';
 import type { Ledger } from './ledger.js';
 import type { WritebackDeps } from './ports.js';
+import { wantMarker } from './walks.js';
 
 export type ConflictReason = 'changed-by-others' | 'metadata-changed-by-others' | 'deleted-by-others';
 
@@ -98,11 +99,16 @@ export class ConflictPolicy {
   }
 
   private keepBeside(key: Key, inode: Inode, dentry: Dentry, seen: Seen): void {
-    const { tree, journal, clock } = this.deps;
+    const { tree, journal, keys, clock } = this.deps;
     const name = this.freeName(dentry.parent, dentry.name);
     tree.dentries.insert(dentry.parent, name, inode.ino, clock.now());
     this.supersede(key, dentry, seen);
-    const keptAs = parentOf(key) + name;
+    const parentKey = parentOf(key);
+    const keptAs = parentKey + name;
+    if (keys.isDeep(parentKey)) {
+      wantMarker(tree, tree.inodes.mustGet(dentry.parent));
+      journal.mark(parentKey, 0);
+    }
     this.record(key, keptAs, 'changed-by-others');
     journal.mark(keptAs, 0);
     this.deps.links.separate(inode);

@@ -21,6 +21,8 @@ interface Given {
   deletes?: Key[];
   /** ino -> key of the object its new version can be made from. */
   bases?: Record<number, Key>;
+  /** key -> the directory in whose long area it lies */
+  owners?: Record<Key, Key>;
 }
 
 function inode(ino: number, fields: Partial<Inode> = {}): Inode {
@@ -52,6 +54,7 @@ function world(given: Given): World {
     isKept: (node) => ![...(given.partial ?? []), ...(given.unrecorded ?? [])].includes(node.ino),
     isHeld: (ino) => (given.held ?? []).includes(ino),
     sending: (key) => (given.sending ?? []).includes(key),
+    ownerOf: (key) => (given.owners ?? {})[key],
     isParked: (key) => (given.parked ?? []).includes(key),
     deleteBelow: (prefix) => (given.deletes ?? []).find((key) => key.startsWith(prefix)),
   };
@@ -100,6 +103,13 @@ const table: [string, Key, Given, object][] = [
     { tree: { a: inode(2) }, orphans: [inode(1, { nlink: 0, opens: 1, sizeBytes: 60 })], objects: [row('a', 1, 1, 1, { sizeBytes: 60 })], partial: [1] }, { do: 'stash', row: { key: 'a' } }],
   ['and then it is overwritten', 'a',
     { tree: { a: inode(2) }, orphans: [inode(1, { nlink: 0, opens: 1, sizeBytes: 60 })], objects: [row('a', 1, 1, 1, { sizeBytes: 60 }), row('.hearthfs-scratch-x', 1)], partial: [1] }, { do: 'put', expected: 'e-a' }],
+  // long areas (J4)
+  ['a new file in a long area waits for the marker that leads there', 'a', { tree: { a: inode(1), 'd/': dir(2) }, owners: { a: 'd/' } }, { do: 'wait', forKey: 'd/', why: 'marker-first' }],
+  ['so does one that is copied there', 'a', { tree: { a: inode(1), 'd/': dir(2) }, objects: [row('b', 1)], owners: { a: 'd/' } }, { do: 'wait', forKey: 'd/' }],
+  ['so does a marker', 'e/', { tree: { 'e/': dir(1), 'd/': dir(2) }, owners: { 'e/': 'd/' } }, { do: 'wait', forKey: 'd/' }],
+  ['once the marker is there it is put', 'a', { tree: { a: inode(1), 'd/': dir(2) }, objects: [row('d/', 2)], owners: { a: 'd/' } }, { do: 'put' }],
+  ['a parked marker holds nobody up', 'a', { tree: { a: inode(1), 'd/': dir(2) }, owners: { a: 'd/' }, parked: ['d/'] }, { do: 'put' }],
+  ['what is there already is replaced without a wait', 'a', { tree: { a: inode(1, { gen: 2 }), 'd/': dir(2) }, objects: [row('a', 1)], owners: { a: 'd/' } }, { do: 'put', expected: 'e-a' }],
   // rings (J9)
   ['J9: the cheaper side of a swap is held', 'a', { ...swap, partial: [1] }, { do: 'wait', forKey: 'b' }],
   ['J9: the cheaper side of a swap is held, seen from there', 'b', { ...swap, partial: [1] }, { do: 'hold', inode: { ino: 2 } }],

@@ -9,6 +9,7 @@
  * 2. Overwrites that wait for each other in a ring (swaps, J9) are broken at one member, the same one whoever asks: its bytes are
  *    made local, or, too large, stashed under a scratch key.
  * 3. A directory's marker is there before the last child's delete; all child deletes before the marker's.
+ *    So is the marker of a directory in whose long area a new object is to lie (`s3/long-keys`): nothing else leads there.
  * 4. An object with a request in flight (`sending`) is nobody's source and nobody's safe copy: it may be gone the next moment.
  */
 import type { Inode } from '../meta/inode.js';
@@ -75,6 +76,8 @@ export interface World {
   /** A request for the key is in flight or its answer is lost. */
   sending(key: Key): boolean;
   isParked(key: Key): boolean;
+  /** The directory without whose marker an object under this key would not be found. */
+  ownerOf(key: Key): Key | undefined;
   /** A key strictly below the directory key whose object still has to be deleted. */
   deleteBelow(prefix: Key): Key | undefined;
 }
@@ -90,8 +93,15 @@ export function desired(key: Key, world: World): Action {
   const inode = world.wants(key);
   const row = world.object(key);
   if (inode === undefined) return absent(key, row, world);
-  if (isDirectory(inode)) return marker(key, inode, row, world);
-  return file(key, inode, row, world);
+  const action = isDirectory(inode) ? marker(key, inode, row, world) : file(key, inode, row, world);
+  if (!('expected' in action) || action.expected !== null) return action;
+  const owner = world.ownerOf(key);
+  return owner !== undefined && lacksMarker(owner, world) ? { do: 'wait', forKey: owner, why: 'marker-first' } : action;
+}
+
+/** The directory is to have a marker, and S3 is about to get it. */
+function lacksMarker(key: Key, world: World): boolean {
+  return world.wants(key)?.marker === true && !world.isParked(key) && (world.object(key)?.etag ?? null) === null;
 }
 
 function absent(key: Key, row: ObjectRow | undefined, world: World): Action {
@@ -112,8 +122,7 @@ function deletion(key: Key, etag: ETag, world: World): Action {
     if (child !== undefined) return { do: 'wait', forKey: child, why: 'children-first' };
   }
   const parentKey = parentOf(key);
-  const parent = parentKey === '' ? undefined : world.wants(parentKey);
-  if (parent?.marker && !world.isParked(parentKey) && (world.object(parentKey)?.etag ?? null) === null) return { do: 'wait', forKey: parentKey, why: 'marker-first' };
+  if (parentKey !== '' && lacksMarker(parentKey, world)) return { do: 'wait', forKey: parentKey, why: 'marker-first' };
   return { do: 'delete', etag };
 }
 

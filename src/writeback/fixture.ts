@@ -15,6 +15,8 @@ import { Discovery } from '../meta/discovery.js';
 import { FileType, isDirectory, rootIno, type Inode } from '../meta/inode.js';
 import { Tree } from '../meta/tree.js';
 import type { Body, Key, ObjectStore } from '../s3/object-store.js';
+import { LongKeyStore } from '../s3/long-key-store.js';
+import { LongKeys } from '../s3/long-keys.js';
 import { FaultyStore, type FaultyOptions } from '../s3/faulty-store.js';
 import { MemoryObjectStore } from '../s3/memory-object-store.js';
 import { StoreError } from '../s3/store-error.js';
@@ -59,7 +61,8 @@ export class TestMount {
     const tree = new Tree(db);
     if (!tree.inodes.get(rootIno)) db.tx(() => tree.createRoot({ uid: 0, gid: 0, mode: FileType.DIR | 0o755, time: clock.time() }));
     tapMemory(memory, tap);
-    const store = mortal(faulty, () => this.isDead);
+    const keys = new LongKeys('');
+    const store = new LongKeyStore(mortal(faulty, () => this.isDead), keys);
     const reader = new ObjectReader({
       store, contents, clock, log: silentLog, metrics: new Metrics(), config: { partBytes: 64 * KiB, smallFileBytes: 16 * KiB, downloadsMax: 4, windowBytesMax: 256 * KiB, readMode: 'stream' },
     });
@@ -76,7 +79,7 @@ export class TestMount {
         find: (id) => contents.find(id), create: (size) => contents.create(size, size > 0 ? 'all' : 'none'), setDirty: (id, dirty) => contents.setDirty(id, dirty),
         remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids), isUnsynced: (id) => contents.isUnsynced(id), reserve: async (bytes) => contents.hold(bytes), changesSince: (id, gen) => contents.changes.since(id, gen), noteChecksums: (id, bytes) => contents.noteChecksums(id, bytes),
       },
-      reader, discovery: new Discovery(tree, { uid: 0, gid: 0, umask: 0o022 }), store, clock, log: silentLog, metrics: new Metrics(),
+      reader, discovery: new Discovery(tree, { uid: 0, gid: 0, umask: 0o022 }), store, keys, clock, log: silentLog, metrics: new Metrics(),
       random: () => (seed = (seed * 48271) % 2147483647) / 2147483647, hostname: 'alpha',
       config: { ...testConfig, scratchDir: join(dir, 'scratch'), ...config },
       hooks: {

@@ -10,6 +10,7 @@ import type { ConflictTable } from '../journal/conflicts.js';
 import type { Journal } from '../journal/journal.js';
 import type { Discovery } from '../meta/discovery.js';
 import type { Tree } from '../meta/tree.js';
+import type { LongKeys } from '../s3/long-keys.js';
 import type { ETag, Key, ObjectStore } from '../s3/object-store.js';
 import type { BlockDigestTable } from './block-digests.js';
 import type { Limits } from './desired.js';
@@ -138,7 +139,9 @@ export interface WritebackDeps {
   readonly contents: LocalContents;
   readonly reader: ByteReader;
   readonly discovery: Discovery;
+  /** By paths: whatever their length. */
   readonly store: ObjectStore;
+  readonly keys: LongKeys;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;

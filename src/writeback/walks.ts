@@ -1,5 +1,6 @@
 import type { WalkRow } from '../journal/journal.js';
-import { isDirectory } from '../meta/inode.js';
+import { isDirectory, type Inode } from '../meta/inode.js';
+import type { Tree } from '../meta/tree.js';
 import type { WritebackDeps } from './ports.js';
 
 const rowsPerBatch = 200;
@@ -8,13 +9,21 @@ const batchMs = 10;
 
 type Step = 'more' | 'done';
 
+/** In a transaction: the directory is to be in S3 by itself. */
+export function wantMarker(tree: Tree, directory: Inode): void {
+  if (directory.marker) return;
+  directory.marker = true;
+  directory.mgen++;
+  tree.inodes.save(directory);
+}
+
 /**
  * Turns a renamed directory into journal rows (J8): one for every key below its new name, one for every object known under the old.
  * In short transactions; what is remembered between them is one place per level of the tree. A crash starts the walk over, which is
  * harmless since marking is idempotent. New keys are marked first: their copies come before the deletes that wait for them.
  */
 export class Walker {
-  constructor(private readonly deps: Pick<WritebackDeps, 'db' | 'tree' | 'journal' | 'clock' | 'metrics'>) {}
+  constructor(private readonly deps: Pick<WritebackDeps, 'db' | 'tree' | 'journal' | 'keys' | 'clock' | 'metrics'>) {}
 
   /** Does all walks there are, yielding between batches. */
   async run(signal: AbortSignal): Promise<void> {
@@ -41,7 +50,7 @@ export class Walker {
   }
 
   private below(root: number): () => Step {
-    const { tree, journal } = this.deps;
+    const { tree, journal, keys } = this.deps;
     const stack = [{ ino: root, after: 0 }];
     let isFirst = true;
     return () => {
@@ -61,7 +70,9 @@ export class Walker {
         if (!isDirectory(inode)) {
           journal.mark(prefix! + dentry.name, 0);
         } else {
-          if (inode.marker) journal.mark(`${prefix!}${dentry.name}/`, 0);
+          const key = `${prefix!}${dentry.name}/`;
+          if (keys.isDeep(key)) wantMarker(tree, inode); // its new key may be too long to be shown by what lies below it
+          if (inode.marker) journal.mark(key, 0);
           stack.push({ ino: inode.ino, after: 0 });
           return 'more';
         }

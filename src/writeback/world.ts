@@ -15,7 +15,7 @@ export class TreeWorld implements World {
   private readonly wholes = new Map<number, number>();
   private canNotCompose = false;
 
-  constructor(private readonly deps: Pick<WritebackDeps, 'tree' | 'journal' | 'attempts' | 'contents' | 'digests' | 'config'>) {
+  constructor(private readonly deps: Pick<WritebackDeps, 'tree' | 'journal' | 'attempts' | 'contents' | 'digests' | 'keys' | 'config'>) {
     this.limits = deps.config;
   }
 
@@ -27,6 +27,7 @@ export class TreeWorld implements World {
   holding(ino: number, gen: number): ObjectRow[] { return this.deps.tree.objects.holding(ino, gen); }
   inode(ino: number): Inode | undefined { return this.deps.tree.inodes.get(ino); }
   keysOf(inode: Inode): Key[] { return this.deps.tree.keysOf(inode); }
+  ownerOf(key: Key): Key | undefined { return this.deps.keys.owner(key); }
   isParked(key: Key): boolean { return (this.deps.journal.get(key)?.parked ?? null) !== null; }
 
   base(key: Key, inode: Inode): ObjectRow | undefined {

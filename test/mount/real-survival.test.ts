@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
 import { lacks, sh } from '../support/child.js';
 import type { TestMount } from '../support/mount.js';
+import type { TestBucket } from '../support/s3.js';
 import { cannotMount, useWorld } from '../support/world.js';
 
 /** Everything a program can see of a tree, numbers of inodes apart. Directories' sizes, and times of directories that change when something is made in them, are included: they are stored. */
@@ -78,6 +79,47 @@ describe.skipIf(cannotMount)('what survives', { timeout: 120_000 }, () => {
     await sh(`cd ${fourth.path}; stat again d/b d/c > /dev/null; [ "$(cat d/b)" = 'by others' ]; [ "$(cat d/c)" = replaced ]; [ "$(stat -c %h d/b)" = 1 ]; [ "$(stat -c %h again d/c | sort -u)" = 2 ]`);
     await fourth.unmount();
   });
+
+  it('a tree of paths far longer than a key: moved nearer and farther, found by a fresh mount each time, and removed without a trace', async () => {
+    const mount = await world.mount();
+    // Names of up to 250 bytes in several alphabets, 4,000 bytes down; each step goes on from where the last one is, as programs do at PATH_MAX
+    await sh(`cd ${mount.path}; umask 022; mkdir top; cd top; echo start > start
+      for i in $(seq 1 15); do
+        case $((i % 3)) in 0) n=$(printf 'ü%.0s' $(seq 1 120))$i;; 1) n=$(printf '%%20%.0s' $(seq 1 81))$i;; 2) n=$(printf 'd%.0s' $(seq 1 245))$i;; esac
+        mkdir "$n"; cd "$n"; echo "at $i" > file; ln -s ../file link; [ $i != 4 ] || ln file hard; [ $i != 9 ] || mkdir empty
+      done
+      echo longest > "$(printf 'f%.0s' $(seq 1 255))"; mkfifo fifo; chmod 600 file; touch -d @1234567890.5 file; setfattr -n user.a -v b file
+      [ "$(pwd | wc -c)" -gt 3700 ]; ln "${mount.path}/top/start" hard; ln file hard2`);
+    // find descends without ever naming a whole path; -execdir works where the file is
+    const describe = (path: string): Promise<string> => sh(`cd ${path}
+      find . -mindepth 1 \\( -type d -printf 'd|%m|%U|%f|%d\\n' -o -printf '%y|%m|%U|%s|%n|%T@|%l|%f|%d\\n' \\) | sort
+      find . -type f -execdir sha256sum {} + | sort; find . -samefile start -printf '%f %d\\n' | sort; find . -name file -execdir getfattr -d {} +`).then(({ stdout }) => stdout);
+    const keysOf = async (bucket: TestBucket): Promise<string[]> => [...(await bucket.list()).keys()].filter((key) => !key.startsWith('.hearthfs-probe-'));
+    const before = await describe(mount.in('top'));
+    expect(before).toContain('user.a="b"');
+    expect(before).toContain('hard 16');
+    let at = mount;
+    let top = 'top';
+    for (const next of ['t', 'é'.repeat(127), 'top']) {
+      at = await afresh(at);
+      await sh(`mv ${at.in(top)} ${at.in(next)}`);
+      top = next;
+      expect(await describe(at.in(top))).toBe(before);
+      await at.sync();
+      for (const key of await keysOf(at.bucket)) expect(Buffer.byteLength(key)).toBeLessThanOrEqual(1024);
+    }
+    at = await afresh(at);
+    expect(await describe(at.in(top))).toBe(before);
+    // Another client looks on while it goes
+    const other = await world.mount({ bucket: at.bucket, args: ['--ttl', '1'] });
+    expect(await describe(other.in('top'))).toBe(before);
+    await sh(`cd ${at.path}; [ "$(ls -A top | grep -c hearthfs)" = 0 ]; rm -rf top; [ -z "$(ls -A)" ]`);
+    await at.sync();
+    expect(await keysOf(at.bucket)).toEqual([]);
+    await sh(`for i in $(seq 100); do [ -z "$(ls -A ${other.path})" ] && break; sleep 0.1; done; [ -z "$(ls -A ${other.path})" ]`);
+    await other.unmount();
+    await at.unmount();
+  }, 300_000);
 
   it('a remote write to one name while it is mounted breaks that link and is listed as a conflict', async () => {
     const mount = await world.mount({ args: ['--ttl', '1'] });

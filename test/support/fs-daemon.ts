@@ -19,12 +19,17 @@ import { Discovery } from '../../src/meta/discovery.js';
 import { rootIno } from '../../src/meta/inode.js';
 import { Tree } from '../../src/meta/tree.js';
 import { ObjectReader } from '../../src/prefetch/object-reader.js';
+import { LongKeyStore } from '../../src/s3/long-key-store.js';
+import { LongKeys } from '../../src/s3/long-keys.js';
 import type { ObjectStore } from '../../src/s3/object-store.js';
 import { StoreError } from '../../src/s3/store-error.js';
 import { defaultWritebackConfig, type WritebackConfig } from '../../src/writeback/ports.js';
 import { BlockDigestTable } from '../../src/writeback/block-digests.js';
 import { HardLinks } from '../../src/writeback/hard-links.js';
 import { Writeback } from '../../src/writeback/writeback.js';
+
+/** As if the store below were that much of a bucket. */
+const keyPrefix = 'test/';
 
 export interface DaemonOptions {
   readonly config?: Partial<FsConfig>;
@@ -71,7 +76,8 @@ export class FsDaemon {
     const log = createLog('error', (line) => void errors.push(line.trim()));
     const metrics = new Metrics();
     const line = new Line(world);
-    const store = line.store;
+    const keys = new LongKeys(keyPrefix);
+    const store = new LongKeyStore(line.store, keys);
     const disk = tappedDisk(options.disk ?? realDisk, world.point);
     const db = Db.open({ dir, log, metrics, ballastBytes: 0, disk, onFatal: (error) => void errors.push(`fatal: ${String(error)}`) });
     tapCommits(db, world.point);
@@ -97,10 +103,10 @@ export class FsDaemon {
     };
     const links = new HardLinks({
       tree, journal, attempts, conflicts, clock, log, metrics, kernel, openCount: (ino) => late.fs?.files.openCount(ino) ?? 0, orphaned: (ino) => late.fs?.orphaned(ino),
-      config: { keyPrefix: 'test/', uploadDelayMs: 1000, readOnly: false },
+      config: { keyPrefix, uploadDelayMs: 1000, readOnly: false },
     });
     const writeback = new Writeback({
-      db, tree, journal, attempts, conflicts, links, digests: new BlockDigestTable(db), reader, discovery, store, clock, log, metrics, random: world.random, hostname: 'host',
+      db, tree, journal, attempts, conflicts, links, digests: new BlockDigestTable(db), reader, discovery, store, keys, clock, log, metrics, random: world.random, hostname: 'host',
       contents: { find: (id) => contents.find(id), create: (sizeBytes) => contents.create(sizeBytes, sizeBytes > 0 ? 'all' : 'none'), setDirty: (id, dirty) => contents.setDirty(id, dirty), remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids), changesSince: (id, gen) => contents.changes.since(id, gen), isUnsynced: (id) => contents.isUnsynced(id), reserve: async (bytes) => contents.hold(bytes), noteChecksums: (id, bytes) => contents.noteChecksums(id, bytes) },
       config: { ...defaultWritebackConfig, uploadDelayMs: 1000, scratchDir, ...options.writeback },
       hooks: { isBusy: (ino) => late.fs?.isBusy(ino) ?? false, holdWrites: (ino) => late.fs?.holdWrites(ino) ?? (() => undefined), openCount: (ino) => late.fs?.files.openCount(ino) ?? 0, orphaned: (ino) => late.fs?.orphaned(ino), ...kernel },
@@ -108,7 +114,7 @@ export class FsDaemon {
     const config: FsConfig = {
       ttlMs: 60_000, attributes: 'full', writeMode: 'back', fsync: 'local', deadlineMs: 5000, uploadDelayMs: 1000, smallFileBytes, readOnly: false, ...options.config,
     };
-    const fs = (late.fs = new HearthFs({ clock, log, metrics, db, tree, discovery, journal, attempts, links, contents, reader, store, health, uploads: writeback, kernel, config }, generation));
+    const fs = (late.fs = new HearthFs({ clock, log, metrics, db, tree, discovery, journal, attempts, links, contents, reader, store, keys, health, uploads: writeback, kernel, config }, generation));
     if (generation === 0) fs.newConnection();
     else fs.sameConnection();
     await contents.recover();
