@@ -31,6 +31,8 @@ export async function serverCapabilities(store: ObjectStore, db: Db, config: Mou
     }
     const capabilities = config.readOnly ? { ...fullCapabilities, readOnly: true } : await probeCapabilities(store, { firstAnswerMs });
     db.setFact(fact, JSON.stringify({ atMs: nowMs, capabilities }));
+    // Else programs would write, and nothing would ever arrive
+    if (capabilities.readOnly && !config.readOnly) throw new UserError(`These credentials may not write to s3://${config.bucket}/${config.prefix}; mount with --read-only, or allow s3:PutObject and s3:DeleteObject`);
     return capabilities;
   } catch (error) {
     if (known && error instanceof StoreError && error.transient) {
