@@ -34,7 +34,8 @@ export class DaemonControl implements ControlTarget {
     const { config, contents, journal, conflicts, health, clock } = this.deps;
     const stats = contents.stats();
     const value = this.currentState();
-    if (value !== this.state.value) this.state = { value, since: clock.now() };
+    // Seen only now, but S3's health knows since when; a change that is not its own (parked, draining) began after it
+    if (value !== this.state.value) this.state = { value, since: health.status.sinceMs > this.state.since ? health.status.sinceMs : clock.now() };
     const { lastError } = health.status;
     return {
       mountpoint: config.mountpoint, bucket: config.bucket, prefix: config.prefix, endpoint: config.endpoint ?? null, state: value,
@@ -88,7 +89,7 @@ export class DaemonControl implements ControlTarget {
     const report = (): void => {
       const left = journal.count() - journal.parkedCount();
       total = Math.max(total, left);
-      onProgress({ doneItems: total - left, totalItems: total, doneBytes: 0, totalBytes: null, current: 'uploading' });
+      onProgress({ doneItems: total - left, totalItems: total, doneBytes: 0, totalBytes: null, current: null });
     };
     const timer = setInterval(report, 200);
     try {

@@ -38,7 +38,7 @@ export const unmount: CommandSpec = {
       if (result.unmounted) world.out.write(`Unmounted ${mountpoint}${result.reason ? `: ${result.reason}` : ''}.\n`);
       else world.err.write(`hearthfs: ${mountpoint} is still mounted: ${result.reason ?? 'it is busy; close what uses it, or use --lazy'}\n`);
       if (result.remaining.length > 0) {
-        world.err.write(`hearthfs: S3 lacks ${count(result.remaining.length, 'change')} (above); they are safe in the cache directory, and the next mount of it uploads them\n`);
+        world.err.write(`hearthfs: S3 lacks ${count(result.remaining.length, 'change')} (above); ${result.remaining.length === 1 ? 'it is' : 'they are'} safe in the cache directory, and the next mount of it uploads what is left\n`);
       }
     }
     return result.unmounted && result.remaining.length === 0 ? 0 : 1;
