@@ -213,3 +213,33 @@ describe('faults', () => {
     expect(writers).toEqual([]);
   });
 });
+
+test('the disk space a file takes is counted anew after writes, truncations, fetches, and what the kernel wrote by itself', async () => {
+  const opened = await stores.open();
+  const file = create(opened, 0, 'none');
+  const counts = (): boolean => file.allocatedBytes() === fs.statSync(file.path).blocks * 512;
+  expect(file.allocatedBytes()).toBe(0);
+  file.write(bytes(100_000, 1), 0);
+  expect(file.allocatedBytes()).toBeGreaterThanOrEqual(100_000);
+  expect(counts()).toBe(true);
+  file.truncate(10);
+  expect(file.allocatedBytes()).toBeLessThan(100_000);
+  expect(counts()).toBe(true);
+  file.kernelMayWrite();
+  fs.writeFileSync(file.path, bytes(300_000, 2));
+  expect(file.allocatedBytes()).toBeGreaterThanOrEqual(300_000);
+  const remote = create(opened, 200_000, 'all');
+  expect(remote.allocatedBytes()).toBe(0);
+  land(remote, bytes(200_000, 3), 0, 200_000);
+  expect(remote.allocatedBytes()).toBeGreaterThanOrEqual(200_000);
+});
+
+test('a content file that was unlinked behind us is gone, descriptor or not', async () => {
+  const opened = await stores.open();
+  const file = create(opened, 10, 'none');
+  expect(file.stat()?.size).toBe(10n);
+  fs.unlinkSync(file.path);
+  expect(file.stat()).toBeUndefined();
+  opened.store.fds.drop(file);
+  expect(file.stat()).toBeUndefined();
+});

@@ -57,6 +57,8 @@ export class ContentFile {
   removed = false;
   /** Counts changes of the bytes. */
   version = 0;
+  /** Disk space at a version. */
+  private counted: { readonly version: number; readonly bytes: number } | undefined;
   /** Counts what makes presence snapshots taken earlier useless. */
   private epoch = 0;
   /** As far as known here; the kernel may have made it longer (passthrough). For estimates only. */
@@ -176,7 +178,10 @@ export class ContentFile {
 
   /** What the file looks like on disk, to the nanosecond; undefined if it is gone. The kernel may be writing it (K8). */
   stat(): ContentStat | undefined {
-    return fs.statSync(this.path, { bigint: true, throwIfNoEntry: false });
+    const fd = this.host.fds.peek(this);
+    if (fd === undefined) return fs.statSync(this.path, { bigint: true, throwIfNoEntry: false });
+    const stat = fs.fstatSync(fd, { bigint: true }); // without the way through the directories
+    return stat.nlink > 0n ? stat : undefined;
   }
 
   /** Nobody writes it and no mapping can (S2). Our own descriptor for writing is given back first: it would spoil the proof. */
@@ -200,6 +205,7 @@ export class ContentFile {
     if (!this.missingSet.intersects(start, end)) return;
     this.host.grew(this.id, lengthOf(this.missingSet.intersection(start, end)));
     this.missingSet.remove(start, end);
+    this.counted = undefined;
     this.host.landed(this);
   }
 
@@ -217,7 +223,19 @@ export class ContentFile {
     return this.host.syncFile(this);
   }
 
+  /** Counted anew after each change that passes through here; whoever lets the kernel write the file says so (`kernelMayWrite`). */
   allocatedBytes(): number {
+    if (this.counted?.version === this.version) return this.counted.bytes;
+    const bytes = this.countAllocated();
+    this.counted = { version: this.version, bytes };
+    return bytes;
+  }
+
+  kernelMayWrite(): void {
+    this.counted = undefined;
+  }
+
+  private countAllocated(): number {
     const fd = this.host.fds.peek(this); // opening one for this costs more than the path
     const stat = fd === undefined ? fs.statSync(this.path, { throwIfNoEntry: false }) : fs.fstatSync(fd);
     return (stat?.blocks ?? 0) * 512;

@@ -3,6 +3,7 @@ import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import type { Attr, AttrReply, Entry, RequestContext, SetAttr } from '../fuse/ops.js';
+import type { ContentStat } from '../cache/content-file.js';
 import { isDirectory, isRegular, type Inode } from '../meta/inode.js';
 import type { FsDeps } from './deps.js';
 import type { FileContents } from './file-content.js';
@@ -25,8 +26,8 @@ export class Attributes {
     private readonly remote: RemoteNames, private readonly replay: Replay, private readonly passthrough: Passthrough, private readonly kernel: KernelInodes,
   ) {}
 
-  attrOf(inode: Inode): Attr {
-    const stat = this.passthrough.refresh(inode);
+  /** @param stat what `refresh` of the inode saw in the same stretch, for who has called it already. */
+  attrOf(inode: Inode, stat = this.passthrough.refresh(inode)): Attr {
     const file = isRegular(inode) ? this.contents.existing(inode) : undefined;
     // Holes of a file that is wholly local show in st_blocks as on any file system; what is still in S3 counts as if it were here
     const bytes = file?.isComplete ? Math.min(stat ? Number(stat.blocks) * 512 : file.allocatedBytes(), Math.ceil(inode.sizeBytes / 512) * 512 + 4096) : inode.sizeBytes;
@@ -36,8 +37,8 @@ export class Attributes {
     };
   }
 
-  reply(inode: Inode): AttrReply {
-    return { attr: this.attrOf(inode), attrValidMs: this.validMs(undefined) };
+  reply(inode: Inode, stat?: ContentStat): AttrReply {
+    return { attr: this.attrOf(inode, stat), attrValidMs: this.validMs(undefined) };
   }
 
   /** @param checkedAtMs when S3 last confirmed the name; undefined: it is ours. */
@@ -75,11 +76,11 @@ export class Attributes {
   }
 
   private changed(ctx: RequestContext, inode: Inode, change: SetAttr): AttrReply {
-    this.passthrough.refresh(inode);
+    const stat = this.passthrough.refresh(inode);
     if (changesNothing(inode, change)) {
       inode.ctime = this.deps.clock.time();
       this.deps.tree.inodes.keepVolatile(inode);
-      return this.reply(inode);
+      return this.reply(inode, stat);
     }
     this.deps.db.tx(() => {
       this.apply(inode, change);
@@ -89,7 +90,7 @@ export class Attributes {
       this.deps.tree.inodes.settle(inode);
       this.replay.record(ctx, 'setattr', { ino: inode.ino });
     });
-    return this.reply(inode);
+    return this.reply(inode, stat);
   }
 
   /** Sets the length; content that falls away is gone, growth reads as zeros. The caller settles the inode. */

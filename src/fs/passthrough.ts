@@ -266,6 +266,7 @@ export class Passthrough {
     if (backing.writers) return;
     backing.writers = true;
     backing.file.storePresenceNow();
+    backing.file.kernelMayWrite();
     this.deps.contents.changes.kernelWrites(backing.file.id, true);
     this.deps.db.onRollback(() => {
       backing.writers = false;

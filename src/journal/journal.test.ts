@@ -179,3 +179,22 @@ test('marks that follow one another at once are one, but not across anything els
   journal.mark('c', 1000);
   expect(journal.has('c')).toBe(true);
 });
+
+test('whether a key has a row is remembered, and forgotten with each change, commit or rollback', () => {
+  expect(journal.has('k')).toBe(false);
+  journal.mark('k', 1000);
+  expect(journal.has('k')).toBe(true);
+  const undone = (change: () => void): void => {
+    const before = journal.has('k');
+    expect(() => db.tx(() => {
+      change();
+      expect(journal.has('k')).toBe(!before);
+      throw new Error('no');
+    })).toThrow('no');
+    expect(journal.has('k')).toBe(before);
+  };
+  undone(() => journal.clear('k'));
+  journal.clear('k');
+  expect(journal.has('k')).toBe(false);
+  undone(() => journal.mark('k', 1000));
+});

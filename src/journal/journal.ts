@@ -18,6 +18,7 @@ export const debounceMsMax = 30_000;
 /** A second mark of a key within this share of its delay changes nothing: create, chown, chmod, utimes and close are one debounce. */
 const sameMarkShare = 0.1;
 const recentMarksMax = 4096;
+const knownMax = 20_000;
 
 export interface JournalRow {
   readonly key: Key;
@@ -46,6 +47,8 @@ export class Journal {
   private readonly touchListeners = new Set<(key: Key) => void>();
   /** Rows that were marked a moment ago and not changed in any other way since. */
   private readonly recentMarks = new LRUCache<Key, { readonly atMs: number; readonly delayMs: number }>({ max: recentMarksMax });
+  /** Whether a key has a row: every reply about a file asks. */
+  private readonly known = new LRUCache<Key, boolean>({ max: knownMax });
   private notifying = false;
   /** The earliest due time among the marks that the listeners are about to hear of. */
   private earliestDueMs = Infinity;
@@ -62,6 +65,7 @@ export class Journal {
     if (recent && recent.delayMs === delayMs && now >= recent.atMs && now - recent.atMs < delayMs * sameMarkShare) return this.touched(key);
     this.recentMarks.set(key, { atMs: now, delayMs });
     this.db.onRollback(() => this.recentMarks.delete(key));
+    this.rowChanges(key);
     this.db.prepare(`INSERT INTO journal (key, since, due, tries, parked, error) VALUES ($key, $now, $due, 0, NULL, NULL)
       ON CONFLICT(key) DO UPDATE SET
         due = CASE WHEN tries > 0 AND parked IS NULL THEN max(due, min($due, since + $max)) ELSE min($due, max($now, since + $max)) END,
@@ -78,12 +82,15 @@ export class Journal {
   }
 
   has(key: Key): boolean {
-    return this.db.prepare('SELECT 1 FROM journal WHERE key = ?').get(key) !== undefined;
+    let has = this.known.get(key);
+    if (has === undefined) this.known.set(key, (has = this.db.prepare('SELECT 1 FROM journal WHERE key = ?').get(key) !== undefined));
+    return has;
   }
 
   /** In the transaction that proves `key` clean. */
   clear(key: Key): void {
     this.recentMarks.delete(key);
+    this.rowChanges(key);
     this.db.prepare('DELETE FROM journal WHERE key = ?').run(key);
     this.touched(key);
   }
@@ -209,6 +216,11 @@ export class Journal {
   onTouched(listener: (key: Key) => void): () => void {
     this.touchListeners.add(listener);
     return () => this.touchListeners.delete(listener);
+  }
+
+  private rowChanges(key: Key): void {
+    this.known.delete(key);
+    this.db.onRollback(() => this.known.delete(key));
   }
 
   private touched(key: Key): void {
