@@ -169,6 +169,22 @@ test('another client sees files come, change and go at the ends of long paths', 
   expect(await h.readFile(`${directory}/${kept!}`)).toBe('theirs');
 });
 
+test('a directory that is removed here while another client puts a long name into it is there again, as it would be with a short one', async () => {
+  await h.mkdir('top');
+  for (let depth = 1; depth <= 4; depth++) await h.mkdir(down(depth));
+  await h.sync();
+  const other = await another();
+  expect(await other.readdir(down(4))).toEqual([]);
+  await h.writeFile(`${down(4)}/${'n'.repeat(255)}`, 'new');
+  await h.sync();
+  await other.rmdir(down(4)); // as far as it knows it is empty
+  await other.sync();
+  for (const mount of [h, other]) {
+    mount.clock.advance(61_000);
+    expect(await mount.readFile(`${down(4)}/${'n'.repeat(255)}`)).toBe('new');
+  }
+});
+
 test('a conflict beside a name that just fits lies in the long area of a directory that had no marker: it has one now', async () => {
   const directory = ['a', d, d, d, 'b'.repeat(200)].join('/');
   const name = 'n'.repeat(1024 - 'test/'.length - directory.length - 2);

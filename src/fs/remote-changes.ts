@@ -66,11 +66,24 @@ export class RemoteChanges {
 
   /** The name, and all below it, is gone from S3. Open files stay readable as far as they are cached. */
   removeSubtree(parent: Inode, dentry: Dentry): void {
+    const { tree } = this.deps;
+    const left = [{ parent, dentry, isEmptied: false }]; // a loop: trees may be deeper than calls may nest
+    for (let top = left.at(-1); top !== undefined; top = left.at(-1)) {
+      const inode = tree.inodes.mustGet(top.dentry.ino);
+      if (top.isEmptied || !isDirectory(inode)) {
+        left.pop();
+        this.removeName(top.parent, top.dentry, inode);
+      } else {
+        top.isEmptied = true;
+        for (const child of tree.dentries.list(inode.ino, 0, Number.MAX_SAFE_INTEGER).reverse()) left.push({ parent: inode, dentry: child, isEmptied: false });
+      }
+    }
+  }
+
+  private removeName(parent: Inode, dentry: Dentry, inode: Inode): void {
     const { tree, kernel } = this.deps;
-    const inode = tree.inodes.mustGet(dentry.ino);
     const key = tree.keyOf(parent.ino, dentry.name, isDirectory(inode));
     if (isDirectory(inode)) {
-      for (const child of tree.dentries.list(inode.ino, 0, Number.MAX_SAFE_INTEGER)) this.removeSubtree(inode, child);
       parent.nlink--;
       inode.nlink = 0;
       tree.inodes.save(parent);

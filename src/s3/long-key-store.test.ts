@@ -125,6 +125,16 @@ describe('a store by paths of any length', () => {
     expect(held()).toContain(keys.note(deep));
   });
 
+  test('a marker whose area holds names of others stays, and goes when they did', async () => {
+    await put(deep, '');
+    await put(`${deep}${long}`);
+    await store.delete(deep, 'any');
+    expect(held()).toEqual([keys.physical(`${deep}${long}`), keys.note(deep), deep].sort());
+    await store.delete(`${deep}${long}`, 'any');
+    await store.delete(deep, 'any');
+    expect(held()).toEqual([]);
+  });
+
   test('our own names are not there, and nothing can be put under them', async () => {
     await put(`${deep}${long}`);
     for (const path of ['proj/.hearthfs-long', 'proj/.hearthfs-long/', keys.physical(`${deep}${long}`)!]) {

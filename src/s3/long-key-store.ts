@@ -6,7 +6,8 @@
  * it does not follow long areas of the directories below.
  *
  * The note that says whose area it is: there before the first object in the area, gone before the directory's marker is. It is for people;
- * nothing here reads it.
+ * nothing here reads it. A marker whose area is not empty is not deleted: names of others would be hidden with it, where a short name would show the directory by itself.
+ * As with those the directory is simply there again.
  */
 import { LRUCache } from 'lru-cache';
 import { SingleFlight } from '../base/single-flight.js';
@@ -66,7 +67,7 @@ export class LongKeyStore implements ObjectStore {
   async delete(path: Key, expected: Exclude<Expected, null>, options?: CallOptions): Promise<void> {
     const key = this.keys.physical(path);
     if (key === undefined) return;
-    if (path.endsWith('/') && this.keys.isDeep(path)) await this.removeNote(path, options);
+    if (path.endsWith('/') && this.keys.isDeep(path) && !(await this.closeArea(path, options))) return; // others have names there, and the marker leads to them
     return this.inner.delete(key, expected, options);
   }
 
@@ -126,13 +127,14 @@ export class LongKeyStore implements ObjectStore {
 
   /** Entries of one place by the paths they have; without what is no path of this directory. */
   private named(directory: Key, place: Key, page: ListPage, isEachChecked: boolean): ListPage {
+    const isOwn = place === this.keys.physical(directory);
     const path = (key: Key): Key | undefined => {
       const entry = key.slice(place.length);
-      if (entry === '') return place === this.keys.physical(directory) ? directory : undefined; // its marker
+      if (entry === '') return isOwn ? directory : undefined; // its marker
       if (entry === `${longAreaName}/`) return undefined;
       const name = isEachChecked ? this.keys.nameOf(directory, key, entry) : entry;
       // What is no name is shown as it stands, so that it can be counted as hidden; in an area it is nobody's
-      return name !== undefined ? directory + name : place === this.keys.physical(directory) && entry.startsWith(noNameMark) ? directory + entry : undefined;
+      return name !== undefined ? directory + name : isOwn && entry.startsWith(noNameMark) ? directory + entry : undefined;
     };
     const objects: ObjectSummary[] = [];
     for (const object of page.objects) {
@@ -183,10 +185,15 @@ export class LongKeyStore implements ObjectStore {
     });
   }
 
-  private async removeNote(owner: Key, options: CallOptions | undefined): Promise<void> {
+  /** @returns false if there is anything in the area; else its note is gone, too. */
+  private async closeArea(owner: Key, options: CallOptions | undefined): Promise<boolean> {
+    const area = this.keys.area(owner);
     const note = this.keys.note(owner);
+    const { objects } = await this.inner.list({ prefix: area.slice(0, -1), maxKeys: 2 }, options); // the note, and what begins with `HASH/`
+    if (objects.some(({ key }) => key.startsWith(area))) return false;
     this.noted.delete(note);
-    if (await this.inner.head(note, options)) await this.inner.delete(note, 'any', options);
+    if (objects.some(({ key }) => key === note)) await this.inner.delete(note, 'any', options);
+    return true;
   }
 }
 
