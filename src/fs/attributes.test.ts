@@ -231,3 +231,19 @@ test('write-through: close(2) answers once S3 has the file', async () => {
   expect(other.stranger.text('a')).toBe('x');
   await other.close();
 });
+
+test('what others put over a file of ours without our metadata shows the defaults, here as in every other mount', async () => {
+  await h.writeFile('a', 'ours');
+  await h.setattr('a', { mode: 0o640, uid: 1000, gid: 1000 });
+  await h.sync();
+  await h.stranger.put('a', 'theirs');
+  h.clock.advance(h.daemon.config.ttlMs! + 1000);
+  const other = await h.freshMount();
+  const shown = async (mount: FsHarness): Promise<number[]> => {
+    const { mode, uid, gid } = await mount.stat('a');
+    return [mode & 0o7777, uid, gid];
+  };
+  expect(await shown(h)).toEqual([0o644, 0, 0]);
+  expect(await shown(other)).toEqual([0o644, 0, 0]);
+  await other.close();
+});

@@ -125,7 +125,7 @@ export class ListingMerge {
     const inode = tree.inodes.mustGet(dentry.ino);
     const row = tree.objects.get(object.key);
     if (row?.etag === object.etag && row.sizeBytes === object.sizeBytes && row.ino === inode.ino) {
-      inode.attrsComplete = false; // a metadata-only copy keeps the etag (O1)
+      discovery.forgetAttributes(inode); // a metadata-only copy keeps the etag (O1)
       inode.mgen++; // it was complete once: its type is known to the kernel
       tree.inodes.save(inode);
       tree.objects.put({ ...row, lastModifiedMs: object.lastModifiedMs, gen: inode.gen, mgen: inode.mgen });

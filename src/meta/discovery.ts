@@ -1,7 +1,7 @@
 import { timeFromMs } from '../base/clock.js';
 import type { ETag, Key } from '../s3/object-store.js';
 import type { Dentry } from './dentry-table.js';
-import { FileType, isDirectory, type Inode } from './inode.js';
+import { FileType, fileType, isDirectory, type Inode } from './inode.js';
 import type { Tree } from './tree.js';
 
 /** Owner and permissions of what carries no metadata of its own. */
@@ -49,7 +49,7 @@ export class Discovery {
     inode.unsealed = false;
     inode.content = null;
     inode.target = null;
-    inode.attrsComplete = false;
+    this.forgetAttributes(inode);
     inode.lastModifiedMs = seen.lastModifiedMs;
     if (!isDirectory(inode)) {
       inode.sizeBytes = seen.sizeBytes;
@@ -74,6 +74,18 @@ export class Discovery {
     return inode;
   }
 
+  /** The object's metadata may be others now: until they are looked at, and where they say nothing, it is as if just found. Saved by the caller. */
+  forgetAttributes(inode: Inode): void {
+    inode.mode = fileType(inode) | this.permissions(fileType(inode));
+    inode.uid = this.defaults.uid;
+    inode.gid = this.defaults.gid;
+    inode.attrsComplete = false;
+  }
+
+  private permissions(type: number): number {
+    return (type === FileType.DIR ? 0o777 : 0o666) & ~this.defaults.umask;
+  }
+
   recordObject(inode: Inode, seen: Seen): void {
     this.tree.objects.put({
       key: seen.key, etag: seen.etag, sizeBytes: seen.sizeBytes, lastModifiedMs: seen.lastModifiedMs, versionId: seen.versionId ?? null,
@@ -83,9 +95,8 @@ export class Discovery {
 
   private newInode(type: number, sizeBytes: number, lastModifiedMs: number): Inode {
     const time = timeFromMs(lastModifiedMs);
-    const permissions = (type === FileType.DIR ? 0o777 : 0o666) & ~this.defaults.umask;
     return this.tree.inodes.create({
-      mode: type | permissions, uid: this.defaults.uid, gid: this.defaults.gid, rdev: 0, sizeBytes, atime: time, mtime: time, ctime: time,
+      mode: type | this.permissions(type), uid: this.defaults.uid, gid: this.defaults.gid, rdev: 0, sizeBytes, atime: time, mtime: time, ctime: time,
       nlink: type === FileType.DIR ? 2 : 1, gen: 1, mgen: 1, baseGen: null, unsealed: false, attrsComplete: false, content: null, target: null, xattrs: null,
       foreign: null, linkId: null, linkOffset: 0, lastModifiedMs, marker: false, complete: false, listedAtMs: 0, opens: 0,
     });

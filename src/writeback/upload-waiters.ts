@@ -76,8 +76,12 @@ export class UploadWaiters {
     for (const key of tree.keysOf(inode)) {
       const row = tree.objects.get(key);
       const isThere = row !== undefined && row.etag !== null && row.ino === ino && row.gen! >= gen && row.mgen! >= mgen;
-      if (isThere || !journal.has(key)) continue; // clean without an object: an implied directory
-      const parked = journal.get(key)!;
+      if (isThere) continue;
+      const parked = journal.get(key);
+      if (parked === undefined) {
+        if (journal.walks().length > 0) return 'waiting'; // its directory was renamed: the key gets its row when the walk comes by (J8)
+        continue; // clean without an object: an implied directory
+      }
       if (parked.parked !== null) return new UploadFailed(parked.parked, parked.error ?? `"${key}" is parked: ${parked.parked}`);
       return 'waiting';
     }

@@ -250,7 +250,10 @@ export class Writeback {
   private pumpOnce(): void {
     if (this.stopping.signal.aborted) return;
     const { journal, clock, config, log } = this.deps;
-    this.walking ??= journal.walks().length === 0 ? undefined : this.tracked(this.walker.run(this.stopping.signal), () => (this.walking = undefined));
+    this.walking ??= journal.walks().length === 0 ? undefined : this.tracked(this.walker.run(this.stopping.signal), () => {
+      this.walking = undefined;
+      this.uploads.check();
+    });
     const now = clock.now();
     if (now < this.pausedUntilMs) return;
     if (now >= this.nextRecheckMs) this.rechecking ??= this.tracked(this.recheck(), () => (this.rechecking = undefined));

@@ -2,20 +2,12 @@
 import fc from 'fast-check';
 import { expect } from 'vitest';
 import { FallocateMode, OpenFlag, RenameFlag } from '../../src/fuse/ops.js';
-import { errnoOf, type FsHarness, type Handle } from '../support/fs-harness.js';
-import { newFile, PlainTree, Refused, resize, write, type FileNode, type Node } from './plain-tree.js';
-
-/** Names that only the other client of the bucket uses; commands of ours stay away from them. */
-const foreignDirectory = 'z';
-const foreignNames = ['s0', 's1'];
-
-export class Model {
-  readonly tree = new PlainTree();
-  /** What a stranger put, by key. */
-  readonly foreign = new Map<string, string>();
-  readonly handles: { readonly node: FileNode; readonly handle: Handle; readonly writable: boolean }[] = [];
-  offline = false;
-}
+import { errnoOf, type FsHarness } from '../support/fs-harness.js';
+import { endOutage, expectBytes, expectForeign, expectFreshMount, expectStore, expectTree } from './expectations.js';
+import { directories, files, join, Model } from './model.js';
+import { tombstoneMs } from '../../src/journal/attempts.js';
+import { FileType } from '../../src/meta/inode.js';
+import { allocate, newFile, Refused, resize, write, type DirNode } from './plain-tree.js';
 
 type Command = fc.AsyncCommand<Model, FsHarness>;
 
@@ -33,6 +25,7 @@ export abstract class Step implements Command {
 async function both(model: Model, real: FsHarness, plain: () => void, act: () => Promise<unknown>): Promise<boolean> {
   const faults = real.faulty.injected.length;
   const outcome = await errnoOf(act);
+  await real.letGo();
   if (outcome === 'EIO' && (model.offline || real.faulty.injected.length > faults)) return false;
   let wanted = 'ok';
   try {
@@ -41,6 +34,7 @@ async function both(model: Model, real: FsHarness, plain: () => void, act: () =>
     if (!(error instanceof Refused)) throw error;
     wanted = error.errno;
   }
+  model.noteDeaths(real);
   expect(outcome).toBe(wanted);
   return wanted === 'ok';
 }
@@ -49,17 +43,13 @@ function pick<T>(list: readonly T[], index: number): T {
   return list[index % list.length]!; // modulo keeps a pick valid while shrinking
 }
 
-function files(model: Model): string[] { return model.tree.paths((node) => node.kind === 'file'); }
-function directories(model: Model): string[] { return ['', ...model.tree.paths((node) => node.kind === 'dir')]; }
-function join(dir: string, name: string): string { return dir === '' ? name : `${dir}/${name}`; }
-
 /** Bytes that tell where they belong. */
 function pattern(seed: number, length: number): Buffer {
   return Buffer.from(Array.from({ length }, (_, index) => (seed * 31 + index * 7 + (index >> 8)) & 0xff));
 }
 
 class NewName extends Step {
-  constructor(readonly kind: 'create' | 'mkdir' | 'symlink' | 'link', readonly dir: number, readonly name: string, readonly n: number) {
+  constructor(readonly kind: 'create' | 'mkdir' | 'symlink' | 'fifo' | 'link', readonly dir: number, readonly name: string, readonly n: number) {
     super(`${kind}(dir #${dir}, ${name}, ${n})`);
   }
   override check(model: Readonly<Model>): boolean { return this.kind !== 'link' || files(model as Model).length > 0; }
@@ -87,6 +77,9 @@ class NewName extends Step {
         return;
       case 'symlink':
         await both(model, real, () => model.tree.add(path, { kind: 'symlink', target: `to-${this.n}` }), () => real.symlink(path, `to-${this.n}`));
+        return;
+      case 'fifo':
+        await both(model, real, () => model.tree.add(path, { kind: 'fifo', mode: 0o600 | (this.n & 0o77) }), () => real.mknod(path, FileType.FIFO | 0o600 | (this.n & 0o77)));
         return;
       case 'link': {
         const from = pick(files(model), this.n);
@@ -120,7 +113,7 @@ class Rename extends Step {
 }
 
 class Change extends Step {
-  constructor(readonly kind: 'write' | 'truncate' | 'chmod' | 'utimens' | 'xattr' | 'punch' | 'zero' | 'overwrite' | 'read', readonly n: number, readonly offset: number, readonly length: number) {
+  constructor(readonly kind: 'write' | 'truncate' | 'chmod' | 'utimens' | 'xattr' | 'no xattr' | 'overwrite' | 'read', readonly n: number, readonly offset: number, readonly length: number) {
     super(`${kind}(#${n} @${offset} ${length}B)`);
   }
   override check(model: Readonly<Model>): boolean { return files(model as Model).length > 0; }
@@ -142,13 +135,9 @@ class Change extends Step {
         return void (await both(model, real, () => { node.mtimeSec = sec; }, () => real.utimens(path, undefined, { sec, nsec: 5 })));
       }
       case 'xattr': return void (await both(model, real, () => node.xattrs.set(`user.${length % 3}`, `v${offset}`), () => real.setxattr(path, `user.${length % 3}`, `v${offset}`)));
-      case 'punch': case 'zero': {
-        const mode = this.kind === 'punch' ? FallocateMode.PUNCH_HOLE | FallocateMode.KEEP_SIZE : FallocateMode.PUNCH_HOLE | FallocateMode.KEEP_SIZE;
-        await both(model, real, () => {
-          node.content.fill(0, Math.min(offset, node.content.length), Math.min(offset + length, node.content.length));
-          node.mtimeSec = undefined;
-        }, () => real.using(path, OpenFlag.RDWR, (handle) => real.fs.fallocate(real.context(), handle.ino, handle.fh, offset, Math.max(1, length), mode)));
-        return;
+      case 'no xattr': {
+        const name = `user.${length % 3}`;
+        return void (await both(model, real, () => { if (!node.xattrs.delete(name)) throw new Refused('ENODATA'); }, () => real.removexattr(path, name)));
       }
       case 'read': {
         let got = Buffer.alloc(0);
@@ -156,6 +145,23 @@ class Change extends Step {
         if (read) expectBytes(got, node.content.subarray(offset, offset + length), path);
       }
     }
+  }
+}
+
+/** fallocate(2) in all its modes; what moves bytes wants whole blocks. */
+class Allocate extends Step {
+  constructor(readonly kind: 'extend' | 'keep size' | 'punch' | 'zero' | 'collapse' | 'insert', readonly n: number, readonly offset: number, readonly length: number) {
+    super(`${kind}(#${n} @${offset} ${length}B)`);
+  }
+  override check(model: Readonly<Model>): boolean { return files(model as Model).length > 0; }
+  async run(model: Model, real: FsHarness): Promise<void> {
+    const path = pick(files(model), this.n);
+    const node = model.tree.file(path);
+    const moves = this.kind === 'collapse' || this.kind === 'insert';
+    const offset = moves ? this.offset - this.offset % 4096 : this.offset;
+    const length = moves ? Math.max(4096, this.length - this.length % 4096) : Math.max(1, this.length);
+    const mode = { 'extend': 0, 'keep size': FallocateMode.KEEP_SIZE, 'punch': FallocateMode.PUNCH_HOLE | FallocateMode.KEEP_SIZE, 'zero': FallocateMode.ZERO_RANGE, 'collapse': FallocateMode.COLLAPSE_RANGE, 'insert': FallocateMode.INSERT_RANGE }[this.kind];
+    await both(model, real, () => allocate(node, this.kind, offset, length), () => real.using(path, OpenFlag.RDWR, (handle) => real.fallocate(handle, mode, offset, length)));
   }
 }
 
@@ -167,15 +173,25 @@ class CopyRange extends Step {
     const to = pick(files(model), this.m);
     const source = model.tree.file(from);
     const target = model.tree.file(to);
-    if (source === target) return;
+    if (source === target && Math.abs(this.offset - this.outOffset) < this.length) return; // the kernel refuses what overlaps
     let count = 0;
     const done = await both(model, real, () => undefined, () => real.using(from, OpenFlag.RDONLY, (a) => real.using(to, OpenFlag.RDWR, async (b) => {
-      count = await real.fs.copyFileRange(real.context(), a.ino, a.fh, this.offset, b.ino, b.fh, this.outOffset, this.length);
+      count = await real.copyRange(a, this.offset, b, this.outOffset, this.length);
     })));
     if (!done) return;
     const data = source.content.subarray(this.offset, this.offset + this.length);
     expect(count).toBe(data.length);
     write(target, this.outOffset, Buffer.from(data));
+  }
+}
+
+class ChmodDirectory extends Step {
+  constructor(readonly n: number, readonly mode: number) { super(`chmod(dir #${n}, ${mode})`); }
+  override check(model: Readonly<Model>): boolean { return directories(model as Model).length > 1; }
+  async run(model: Model, real: FsHarness): Promise<void> {
+    const path = pick(directories(model).slice(1), this.n);
+    const mode = 0o700 | (this.mode & 0o77);
+    await both(model, real, () => { (model.tree.must(path) as DirNode).mode = mode; }, () => real.chmod(path, mode));
   }
 }
 
@@ -218,13 +234,13 @@ class UseHandle extends Step {
 }
 
 class Happen extends Step {
-  constructor(readonly what: 'crash' | 'remount' | 'evict' | 'later' | 'soon' | 'upload some' | 'sync' | 'outage begins' | 'outage ends' | 'fresh mount' | 'compare' | 'compare all') { super(what); }
+  constructor(readonly what: 'crash' | 'uploads begin' | 'remount' | 'evict' | 'later' | 'soon' | 'upload some' | 'sync' | 'outage begins' | 'outage ends' | 'fresh mount' | 'compare' | 'compare all') { super(what); }
   async run(model: Model, real: FsHarness): Promise<void> {
     switch (this.what) {
-      case 'crash':
-        await real.crash();
-        // What was being written has the time of its content file now
-        for (const path of files(model)) model.tree.file(path).mtimeSec = undefined;
+      case 'crash': await real.crash(); break;
+      case 'uploads begin':
+        real.clock.advance(1500);
+        await real.beginUploads();
         break;
       case 'remount':
         if (model.offline) return;
@@ -236,7 +252,7 @@ class Happen extends Step {
       case 'soon': real.clock.advance(1500); break;
       case 'upload some':
         real.clock.advance(1500);
-        await real.daemon.writeback.runDue();
+        await real.uploadDue();
         break;
       case 'outage begins': model.offline = true; real.setOffline(true); break;
       case 'outage ends': endOutage(model, real); break;
@@ -250,14 +266,31 @@ class Happen extends Step {
       case 'compare': if (!model.offline) await expectTree(model, real, { content: false }); break;
       case 'compare all': if (!model.offline) await expectTree(model, real, { content: true }); break;
     }
+    await real.alive();
+    model.noteDeaths(real);
     real.checkInvariants();
   }
 }
 
-class Fault extends Step {
-  constructor(readonly op: 'put' | 'delete' | 'copy' | 'head' | 'list' | 'getToFile' | '*', readonly fault: 'lost' | 'fail' | 'throttle', readonly times: number) { super(`fault(${op} ${fault} x${times})`); }
+/** The daemon dies in the middle of what comes next, be it a request, an upload or its own start. */
+class CrashSoon extends Step {
+  constructor(readonly points: number) { super(`crash after ${points} points`); }
   run(_model: Model, real: FsHarness): Promise<void> {
-    real.faulty.script(this.op, { fault: this.fault }, this.times);
+    real.crashAfter(this.points);
+    return Promise.resolve();
+  }
+}
+
+const writes = ['put', 'delete', 'copy', 'completeUpload', 'uploadPart', 'createUpload'] as const;
+/** Answers a server may give to any request that changes something, for reasons of its own; the request was not executed. */
+const refusals = ['conflict', 'precondition-failed', 'not-found', 'unavailable'] as const;
+
+class Fault extends Step {
+  constructor(readonly op: (typeof writes)[number] | 'head' | 'list' | 'getToFile' | '*', readonly fault: 'lost' | 'fail' | 'throttle' | (typeof refusals)[number], readonly times: number) { super(`fault(${op} ${fault} x${times})`); }
+  run(_model: Model, real: FsHarness): Promise<void> {
+    const { fault } = this;
+    if (fault === 'lost' || fault === 'fail' || fault === 'throttle') real.faulty.script(this.op, { fault }, this.times);
+    else real.faulty.script(this.op, { fault: 'fail', kind: fault }, this.times);
     return Promise.resolve();
   }
 }
@@ -275,92 +308,77 @@ class Stranger extends Step {
   }
 }
 
-function endOutage(model: Model, real: FsHarness): void {
-  model.offline = false;
-  real.setOffline(false);
-}
-
-function expectBytes(got: Buffer, wanted: Buffer, what: string): void {
-  if (got.equals(wanted)) return;
-  const at = [...got].findIndex((byte, index) => byte !== wanted[index]);
-  expect.fail(`${what}: ${got.length} bytes, wanted ${wanted.length}, first difference at ${at < 0 ? Math.min(got.length, wanted.length) : at}`);
-}
-
-/** The real tree shows what the plain one holds; names of strangers apart, which come and go with the TTL. */
-async function expectTree(model: Model, real: FsHarness, options: { content: boolean }): Promise<void> {
-  real.faulty.clear();
-  const visit = async (path: string, node: Node): Promise<void> => {
-    if (node.kind === 'symlink') {
-      expect(await real.readlink(path), path).toBe(node.target);
-      return;
+/**
+ * Another client changes an object of ours, at rest or while this mount has a change of its own that S3 lacks. Nothing is lost: theirs has the name,
+ * ours is beside it, or what the contract says (SEMANTICS, Conflicts).
+ */
+class Race extends Step {
+  constructor(readonly ours: 'nothing' | 'write' | 'chmod' | 'delete', readonly theirs: string | null, readonly n: number, readonly isEvicted: boolean) {
+    super(`race(#${n}${isEvicted ? ', evicted' : ''}: we ${ours}, they ${theirs === null ? 'delete' : `put ${theirs}`})`);
+  }
+  override check(model: Readonly<Model>): boolean {
+    return !model.offline && model.handles.every(({ node }) => model.tree.nlink(node) > 0) && this.candidates(model as Model).length > 0;
+  }
+  private candidates(model: Model): string[] {
+    return files(model).filter((path) => model.tree.nlink(model.tree.must(path)) === 1 && model.handles.every(({ node }) => node !== model.tree.must(path)));
+  }
+  async run(model: Model, real: FsHarness): Promise<void> {
+    real.faulty.clear();
+    await real.sync();
+    expectStore(model, real);
+    for (let i = 0; i < 2; i++) { // a key whose answer got lost is ours until nothing of it can arrive any more (J6)
+      real.clock.advance(tombstoneMs);
+      await real.uploadDue();
     }
-    const attr = await real.getattr(path);
-    if (path !== '') expect(attr.mode & 0o7777, `mode of ${path}`).toBe(node.mode);
-    if (node.kind === 'file') {
-      expect(attr.mode >> 12, `type of ${path}`).toBe(0o10);
-      expect(attr.sizeBytes, `size of ${path}`).toBe(node.content.length);
-      expect(attr.nlink, `links of ${path}`).toBe(model.tree.nlink(node));
-      if (node.mtimeSec !== undefined) expect(attr.mtime, `mtime of ${path}`).toEqual({ sec: node.mtimeSec, nsec: 5 });
-      if (options.content) expectBytes(await real.readBytes(path), node.content, path);
-      for (const [name, value] of node.xattrs) expect(await real.getxattr(path, name), `${name} of ${path}`).toBe(value);
-      expect((await real.listxattr(path)).sort(), `xattrs of ${path}`).toEqual([...node.xattrs.keys()].sort());
-      return;
+    if (this.isEvicted) await real.evict();
+    const path = pick(this.candidates(model), this.n);
+    const node = model.tree.file(path);
+    const { dir, name } = model.tree.parent(path);
+    switch (this.ours) {
+      case 'write':
+        if (this.isEvicted) { // all of it: what others put over the bytes that were only in S3 nobody can bring back (base-lost)
+          await real.writeFile(path, 'ours');
+          resize(node, 0);
+          write(node, 0, Buffer.from('ours'));
+          break;
+        }
+        await real.writeAt(path, 1, 'ours');
+        write(node, 1, Buffer.from('ours'));
+        break;
+      case 'chmod':
+        await real.chmod(path, 0o600);
+        node.mode = 0o600;
+        break;
+      case 'delete':
+        await real.unlink(path);
+        dir.children.delete(name);
+        break;
+      case 'nothing': break;
     }
-    const names = (await real.readdir(path)).filter((name) => path !== '' || (name !== foreignDirectory && !foreignNames.includes(name)));
-    expect(names, `names in /${path}`).toEqual([...node.children.keys()].sort());
-    for (const [name, child] of node.children) await visit(join(path, name), child);
-  };
-  await visit('', model.tree.root);
-  for (const { node, handle } of model.handles) {
-    const attr = await real.fstat(handle);
-    expect(attr.sizeBytes, 'size of an open file').toBe(node.content.length);
-  }
-}
-
-/** After the TTL, strangers' objects are shown as they are. */
-async function expectForeign(model: Model, real: FsHarness): Promise<void> {
-  real.faulty.clear();
-  real.clock.advance(real.daemon.config.ttlMs! + 1000);
-  const inDirectory = [...model.foreign.keys()].filter((key) => key.startsWith(`${foreignDirectory}/`)).map((key) => key.slice(2));
-  const names = await real.readdir('');
-  expect(names.filter((name) => foreignNames.includes(name))).toEqual([...model.foreign.keys()].filter((key) => foreignNames.includes(key)).sort());
-  expect(names.includes(foreignDirectory)).toBe(inDirectory.length > 0);
-  if (inDirectory.length > 0) expect(await real.readdir(foreignDirectory)).toEqual(inDirectory.sort());
-  for (const [key, text] of model.foreign) expect(await real.readFile(key), key).toBe(text);
-}
-
-/** S3 holds the tree, and nothing else. */
-function expectStore(model: Model, real: FsHarness): void {
-  const objects = real.memory.snapshot();
-  const wanted = new Map<string, Node>();
-  for (const path of model.tree.paths()) {
-    const node = model.tree.must(path);
-    wanted.set(node.kind === 'dir' ? `${path}/` : path, node);
-  }
-  const ours = [...objects.keys()].filter((key) => !model.foreign.has(key));
-  expect(ours.sort()).toEqual([...wanted.keys()].sort());
-  for (const [key, node] of wanted) {
-    const object = objects.get(key)!;
-    if (node.kind === 'file') expectBytes(object.bytes, node.content, `object ${key}`);
-    else expect(object.bytes.toString(), `object ${key}`).toBe(node.kind === 'symlink' ? node.target : '');
-    if (node.kind !== 'symlink') expect(Number(object.attributes.metadata['mode']) & 0o7777, `mode of object ${key}`).toBe(node.mode);
-  }
-  for (const [key, text] of model.foreign) expect(objects.get(key)?.bytes.toString(), key).toBe(text);
-  expect(real.daemon.conflicts.list()).toEqual([]);
-}
-
-async function expectFreshMount(model: Model, real: FsHarness): Promise<void> {
-  real.faulty.clear();
-  await real.sync();
-  const other = await real.freshMount();
-  try {
-    for (const path of model.tree.paths()) await other.stat(path); // the names of a hard link are one file once all were looked up (J10)
-    await expectTree({ ...model, tree: model.tree, handles: [] } as unknown as Model, other, { content: true });
-    expect(other.daemon.conflicts.list()).toEqual([]);
-    expect(other.journal.count()).toBe(0);
-    other.checkInvariants();
-  } finally {
-    await other.close();
+    const text = `${this.theirs} ${real.clock.now()}`; // equal bytes have equal etags, and would be no other version
+    if (this.theirs === null) await real.stranger.delete(path);
+    else await real.stranger.put(path, text);
+    await real.sync();
+    real.clock.advance(real.daemon.config.ttlMs! + 1000);
+    model.noteDeaths(real);
+    const parent = path.slice(0, path.length - name.length);
+    if (this.theirs !== null) {
+      const theirs = { ...newFile(), isForeign: true };
+      write(theirs, 0, Buffer.from(text));
+      if (this.ours === 'write') {
+        const kept = (await real.readdir(parent)).filter((each) => each.startsWith(`${name}.conflict-`) && !dir.children.has(each));
+        expect(kept, `ours is kept beside theirs`).toHaveLength(1);
+        dir.children.set(kept[0]!, node);
+      }
+      dir.children.set(name, theirs);
+    } else if (this.ours === 'nothing' || (this.ours === 'chmod' && !(await real.exists(path)))) {
+      dir.children.delete(name);
+    }
+    const { conflicts, db } = real.daemon;
+    db.tx(() => conflicts.list().forEach(({ id }) => conflicts.remove(id)));
+    await expectTree(model, real, { content: true });
+    await real.sync();
+    expectStore(model, real);
   }
 }
 
@@ -379,21 +397,29 @@ export async function expectAllIsWell(model: Model, real: FsHarness): Promise<vo
 
 const index = fc.nat({ max: 30 });
 const name = fc.constantFrom('a', 'b', 'c');
+const text = fc.constantFrom('one', 'two', 'three and more');
 /** Small files, and ones that are fetched in parts. */
 const size = fc.oneof({ weight: 4, arbitrary: fc.nat({ max: 5000 }) }, { weight: 1, arbitrary: fc.integer({ min: 200_000, max: 500_000 }) });
 const length = fc.oneof({ weight: 4, arbitrary: fc.nat({ max: 3000 }) }, { weight: 1, arbitrary: fc.integer({ min: 100_000, max: 300_000 }) });
 
 const operations: readonly (readonly [number, fc.Arbitrary<Step>])[] = [
-  [5, fc.tuple(fc.constantFrom('create', 'create', 'create', 'mkdir', 'mkdir', 'symlink', 'link'), index, name, size).map((args) => new NewName(...args))],
+  [5, fc.tuple(fc.constantFrom('create', 'create', 'create', 'mkdir', 'mkdir', 'symlink', 'fifo', 'link'), index, name, size).map((args) => new NewName(...args))],
   [4, fc.tuple(index, index, name, fc.constantFrom('plain', 'plain', 'noreplace', 'exchange')).map((args) => new Rename(...args))],
   [2, index.map((n) => new Remove(n))],
-  [5, fc.tuple(fc.constantFrom('write', 'write', 'truncate', 'chmod', 'utimens', 'xattr', 'punch', 'overwrite', 'read', 'read'), index, size, length).map((args) => new Change(...args))],
+  [5, fc.tuple(fc.constantFrom('write', 'write', 'truncate', 'chmod', 'utimens', 'xattr', 'no xattr', 'overwrite', 'read', 'read'), index, size, length).map((args) => new Change(...args))],
+  [1, fc.tuple(fc.constantFrom('extend', 'keep size', 'punch', 'zero', 'collapse', 'insert'), index, size, length).map((args) => new Allocate(...args))],
   [1, fc.tuple(index, index, size, size, length).map((args) => new CopyRange(...args))],
+  [1, fc.tuple(index, fc.nat({ max: 63 })).map((args) => new ChmodDirectory(...args))],
   [1, fc.tuple(index, fc.boolean()).map((args) => new OpenFile(...args))],
   [2, fc.tuple(fc.constantFrom('write', 'read', 'close', 'fsync'), index, size, length).map((args) => new UseHandle(...args))],
-  [3, fc.constantFrom('crash', 'remount', 'evict', 'evict', 'later', 'soon', 'upload some', 'upload some', 'upload some', 'sync').map((what) => new Happen(what))],
+  [1, fc.oneof({ weight: 3, arbitrary: fc.integer({ min: 1, max: 12 }) }, { weight: 2, arbitrary: fc.integer({ min: 1, max: 120 }) }).map((points) => new CrashSoon(points))],
+  [3, fc.constantFrom('crash', 'uploads begin', 'uploads begin', 'remount', 'evict', 'evict', 'later', 'soon', 'upload some', 'upload some', 'upload some', 'sync').map((what) => new Happen(what))],
   [1, fc.constantFrom('outage begins', 'outage ends', 'outage ends', 'fresh mount', 'compare', 'compare all', 'compare all').map((what) => new Happen(what))],
-  [1, fc.tuple(fc.constantFrom('put', 'delete', 'copy', 'head', 'list', 'getToFile', '*'), fc.constantFrom('lost', 'fail', 'throttle'), fc.integer({ min: 1, max: 3 })).map((args) => new Fault(...args))],
+  [1, fc.oneof(
+    fc.tuple(fc.constantFrom(...writes, 'head', 'list', 'getToFile', '*'), fc.constantFrom('lost', 'fail', 'throttle'), fc.integer({ min: 1, max: 3 })),
+    fc.tuple(fc.constantFrom(...writes), fc.constantFrom(...refusals), fc.integer({ min: 1, max: 2 })),
+  ).map(([op, fault, times]) => new Fault(op, fault, times))],
+  [1, fc.tuple(fc.constantFrom('nothing', 'write', 'chmod', 'delete'), fc.option(text), index, fc.boolean()).map((args) => new Race(...args))],
   [1, fc.tuple(fc.constantFrom('z/x', 'z/y', 's0', 's1'), fc.option(fc.constantFrom('one', 'two', 'three'))).map((args) => new Stranger(...args))],
 ];
 

@@ -2,10 +2,12 @@
  * What a file system should be, said as plainly as possible: nodes in memory, and the errors POSIX asks for. No caches, no S3, no time
  * but what `utimens` set.
  */
-export interface FileNode { kind: 'file'; content: Buffer; mode: number; mtimeSec: number | undefined; xattrs: Map<string, string> }
+/** `isForeign`: made by another client, so that its object may lack our metadata. */
+export interface FileNode { kind: 'file'; content: Buffer; mode: number; mtimeSec: number | undefined; xattrs: Map<string, string>; isForeign?: boolean }
 export interface DirNode { kind: 'dir'; children: Map<string, Node>; mode: number }
 export interface LinkNode { kind: 'symlink'; target: string }
-export type Node = FileNode | DirNode | LinkNode;
+export interface FifoNode { kind: 'fifo'; mode: number }
+export type Node = FileNode | DirNode | LinkNode | FifoNode;
 
 export class Refused extends Error {
   constructor(readonly errno: string) { super(errno); }
@@ -120,6 +122,30 @@ export function resize(file: FileNode, sizeBytes: number): void {
   const content = Buffer.alloc(sizeBytes);
   file.content.copy(content, 0, 0, sizeBytes);
   file.content = content;
+  file.mtimeSec = undefined;
+}
+
+/** fallocate(2) as ext4 has it. */
+export function allocate(file: FileNode, kind: 'extend' | 'keep size' | 'punch' | 'zero' | 'collapse' | 'insert', offset: number, length: number): void {
+  const { content } = file;
+  const end = Math.min(offset + length, content.length);
+  switch (kind) {
+    case 'extend': case 'zero':
+      if (offset + length > content.length) resize(file, offset + length);
+      if (kind === 'zero') file.content.fill(0, offset, offset + length);
+      break;
+    case 'keep size': break;
+    case 'punch':
+      if (offset < end) content.fill(0, offset, end);
+      break;
+    case 'collapse':
+      if (offset + length >= content.length) throw new Refused('EINVAL');
+      file.content = Buffer.concat([content.subarray(0, offset), content.subarray(offset + length)]);
+      break;
+    case 'insert':
+      if (offset >= content.length) throw new Refused('EINVAL');
+      file.content = Buffer.concat([content.subarray(0, offset), Buffer.alloc(length), content.subarray(offset)]);
+  }
   file.mtimeSec = undefined;
 }
 

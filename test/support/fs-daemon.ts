@@ -2,16 +2,19 @@
  * One life of a daemon without a kernel and without processes: everything `daemon/compose` wires, on a directory and a store that outlive it.
  * Nothing runs by itself: no timers, writeback is driven by hand.
  */
-import { mkdirSync } from 'node:fs';
+import fs, { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ManualClock } from '../../src/base/clock.js';
 import { realDisk, type Disk } from '../../src/base/disk.js';
+import { Errno } from '../../src/base/errno.js';
+import { SystemError } from '../../src/base/libc.js';
 import { createLog } from '../../src/base/log.js';
 import { Metrics } from '../../src/base/metrics.js';
 import { ContentStore } from '../../src/cache/content-store.js';
 import { Db } from '../../src/db/db.js';
 import type { FsConfig } from '../../src/fs/deps.js';
 import { HearthFs } from '../../src/fs/file-system.js';
+import { FallocateMode } from '../../src/fuse/ops.js';
 import { AttemptTable } from '../../src/journal/attempts.js';
 import { ConflictTable } from '../../src/journal/conflicts.js';
 import { Journal } from '../../src/journal/journal.js';
@@ -114,12 +117,12 @@ export class FsDaemon {
     const config: FsConfig = {
       ttlMs: 60_000, attributes: 'full', writeMode: 'back', fsync: 'local', deadlineMs: 5000, uploadDelayMs: 1000, smallFileBytes, readOnly: false, ...options.config,
     };
-    const fs = (late.fs = new HearthFs({ clock, log, metrics, db, tree, discovery, journal, attempts, links, contents, reader, store, keys, health, uploads: writeback, kernel, config }, generation));
-    if (generation === 0) fs.newConnection();
-    else fs.sameConnection();
+    const hearth = (late.fs = new HearthFs({ clock, log, metrics, db, tree, discovery, journal, attempts, links, contents, reader, store, keys, health, uploads: writeback, kernel, config }, generation));
+    if (generation === 0) hearth.newConnection();
+    else hearth.sameConnection();
     await contents.recover();
     await writeback.recover();
-    const daemon = new FsDaemon(db, tree, journal, attempts, conflicts, contents, reader, writeback, fs, metrics, config, errors, line);
+    const daemon = new FsDaemon(db, tree, journal, attempts, conflicts, contents, reader, writeback, hearth, metrics, config, errors, line);
     late.notices = daemon.notices;
     return daemon;
   }
@@ -191,7 +194,7 @@ function tappedDisk(disk: Disk, point: (what: string) => void): Disk {
       return (...args: unknown[]): unknown => {
         const label = String(args[0]);
         point(`before ${label}`);
-        const result = (member as (...all: unknown[]) => unknown).apply(target, args);
+        const result = name === 'fallocate' ? fallocate(target, ...(args as Parameters<Disk['fallocate']>)) : (member as (...all: unknown[]) => unknown).apply(target, args);
         if (!(result instanceof Promise)) {
           point(`after ${label}`);
           return result;
@@ -213,4 +216,28 @@ function tapCommits(db: Db, point: (what: string) => void): void {
     point('committed');
     return result;
   };
+}
+
+/** Memory file systems know only some modes: the others by hand. */
+function fallocate(disk: Disk, label: string, fd: number, mode: number, offset: number, length: number): void {
+  try {
+    return disk.fallocate(label, fd, mode, offset, length);
+  } catch (error) {
+    if (!(error instanceof SystemError) || error.errno !== Errno.EOPNOTSUPP) throw error;
+  }
+  const size = fs.fstatSync(fd).size;
+  const moves = mode & FallocateMode.COLLAPSE_RANGE ? offset + length >= size : mode & FallocateMode.INSERT_RANGE ? offset >= size : undefined;
+  if (moves === true) throw new SystemError('fallocate', Errno.EINVAL);
+  if (moves === undefined && !(mode & FallocateMode.ZERO_RANGE)) throw new SystemError('fallocate', Errno.EOPNOTSUPP);
+  const all = Buffer.alloc(size);
+  fs.readSync(fd, all, 0, size, 0);
+  let after = all;
+  if (mode & FallocateMode.COLLAPSE_RANGE) after = Buffer.concat([all.subarray(0, offset), all.subarray(offset + length)]);
+  else if (mode & FallocateMode.INSERT_RANGE) after = Buffer.concat([all.subarray(0, offset), Buffer.alloc(length), all.subarray(offset)]);
+  else {
+    if (!(mode & FallocateMode.KEEP_SIZE)) after = Buffer.concat([all, Buffer.alloc(Math.max(0, offset + length - size))]);
+    after.fill(0, Math.min(offset, after.length), Math.min(offset + length, after.length));
+  }
+  fs.writeSync(fd, after, 0, after.length, 0);
+  fs.ftruncateSync(fd, after.length);
 }
