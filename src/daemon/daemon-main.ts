@@ -56,6 +56,7 @@ async function serve(link: SupervisorLink, life: Lifetime, log: Log): Promise<vo
   const kernel = {
     nameChanged: (parent: number, name: string) => late.notifier?.invalEntry(parent, name, true),
     contentChanged: (ino: number) => late.notifier?.invalInode(ino),
+    attributesChanged: (ino: number) => late.notifier?.invalInode(ino, -1),
   };
   const parts = await compose(config, generation, kernel, life, log, metrics);
   await link.prepared();

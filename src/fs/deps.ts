@@ -38,6 +38,8 @@ export interface Uploads {
 export interface KernelCache {
   nameChanged(parent: number, name: string): void;
   contentChanged(ino: number): void;
+  /** Size or times; the pages are right. */
+  attributesChanged(ino: number): void;
 }
 
 export interface FsDeps {

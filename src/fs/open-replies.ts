@@ -78,13 +78,13 @@ export class OpenReplies {
 
   /** What opening the inode writes down, for a caller that has a transaction of its own. */
   prepare(inode: Inode, flags: number): void {
-    this.passthrough.openFor(inode, (flags & OpenFlag.ACCMODE) !== OpenFlag.RDONLY);
+    this.passthrough.openFor(inode, (flags & OpenFlag.ACCMODE) !== OpenFlag.RDONLY, (flags & OpenFlag.ACCMODE) !== OpenFlag.WRONLY);
   }
 
   /** The handle, and the read-ahead of a small file: it is fetched whole at open. */
   opened(inode: Inode, flags: number): OpenReply {
     const writable = (flags & OpenFlag.ACCMODE) !== OpenFlag.RDONLY;
-    const backingId = this.passthrough.openFor(inode, writable);
+    const backingId = this.passthrough.openFor(inode, writable, (flags & OpenFlag.ACCMODE) !== OpenFlag.WRONLY);
     const file = this.files.open(inode.ino, writable, new StreamState());
     if (inode.sizeBytes > 0 || inode.content !== null) this.hold(inode);
     const content = this.contents.existing(inode);

@@ -1,6 +1,7 @@
 import { readFileSync, statSync, utimesSync } from 'node:fs';
 import { afterEach, expect, it } from 'vitest';
 import { FsHarness } from '../../test/support/fs-harness.js';
+import { OpenFlag } from '../fuse/ops.js';
 
 let harness: FsHarness;
 afterEach(() => harness.close());
@@ -90,4 +91,35 @@ it('after a crash all files go to passthrough again but those that may still be 
   const free = await harness.open('open');
   expect(kernel.open.size).toBe(1);
   await harness.closeFile(free);
+});
+
+it('the kernel is told of new times that a mapping gave a file, when the file is closed and once a second while it is open', async () => {
+  harness = await FsHarness.open();
+  harness.fs.passthrough.enable(new BackingIds().device);
+  await harness.writeFile('file', 'text');
+  const handle = await harness.open('file', OpenFlag.RDWR);
+  const notice = `attributes ${handle.ino}`;
+  const path = await contentPath('file');
+  const writeAt = (sec: number): void => utimesSync(path, sec, sec);
+  writeAt(2_000_000_000);
+  await harness.fs.durability.all(); // the journal interval
+  expect(harness.daemon.notices).toEqual([notice]);
+  await harness.fs.durability.all();
+  expect(harness.daemon.notices).toEqual([notice]);
+  writeAt(2_000_000_001);
+  expect((await harness.getattr('file')).mtime.sec).toBe(2_000_000_001); // it asked by itself
+  writeAt(2_000_000_002);
+  await harness.closeFile(handle);
+  expect(harness.daemon.notices).toEqual([notice, notice]);
+});
+
+it('a file that cannot have been mapped for writing costs no notice: after write(2) the kernel asks by itself', async () => {
+  harness = await FsHarness.open();
+  harness.fs.passthrough.enable(new BackingIds().device);
+  const handle = await harness.create('file', OpenFlag.WRONLY);
+  const path = await contentPath('file');
+  utimesSync(path, 2_000_000_000, 2_000_000_000);
+  await harness.closeFile(handle);
+  expect(harness.daemon.notices).toEqual([]);
+  expect((await harness.getattr('file')).mtime.sec).toBe(2_000_000_000);
 });

@@ -28,6 +28,10 @@ interface Backing {
   /** Times of the content file when it was last looked at; only a change of them is news. */
   mtimeNs: bigint;
   atimeNs: bigint;
+  /** Opened for reading and writing at once: a mapping may write it, and of such writes the kernel's attribute cache learns nothing. */
+  mappable: boolean;
+  /** It changed, and no reply has said so yet. */
+  untold: boolean;
 }
 
 interface BackingRow { ino: number; backing_id: number; ctime_ns: string | null; size: number | null }
@@ -79,7 +83,7 @@ export class Passthrough {
       const file = inode && this.contents.existing(inode);
       if (!inode || !file) continue;
       const backing = this.add(row.ino, row.backing_id, file);
-      backing.writers = row.ctime_ns !== null || inode.unsealed;
+      backing.writers = backing.mappable = row.ctime_ns !== null || inode.unsealed;
       if (backing.writers && inherit) this.deps.contents.changes.kernelWrites(file.id, true);
       backing.seen = row.ctime_ns === null ? null : { ctimeNs: BigInt(row.ctime_ns), size: BigInt(row.size!) };
       this.refresh(inode);
@@ -107,9 +111,10 @@ export class Passthrough {
    * The backing id to answer an OPEN with, or undefined for an ordinary open. Called before the handle is counted. For a writer the dirty mark
    * is committed when this returns: there will be no WRITE request.
    */
-  openFor(inode: Inode, writable: boolean): number | undefined {
+  openFor(inode: Inode, writable: boolean, readable: boolean): number | undefined {
     if (!this.device || !isRegular(inode)) return undefined;
     const known = this.backings.get(inode.ino);
+    if (known && writable && readable) known.mappable = true;
     if (known && (!writable || known.writers)) return known.id;
     if (this.ordinary.has(inode.ino)) return undefined;
     // One transaction for all of it, or part of the caller's that makes the file
@@ -117,6 +122,7 @@ export class Passthrough {
       const backing = known ?? this.registerNew(inode, writable);
       if (!backing) this.recordOrdinary(inode.ino);
       else if (writable) this.mayBeWritten(inode, backing);
+      if (backing && writable && readable) backing.mappable = true;
       return backing?.id;
     });
   }
@@ -144,6 +150,7 @@ export class Passthrough {
   closed(inode: Inode): void {
     if (this.files.ownCount(inode.ino) === 0) this.ordinaryClosed(inode.ino);
     const backing = this.backings.get(inode.ino);
+    if (backing) this.tell(inode.ino, backing);
     if (!backing || this.files.ownCount(inode.ino) > 0 || this.inherited.has(inode.ino)) return;
     this.deps.db.tx(() => {
       if (backing.writers && !this.writersGone(inode, backing)) this.lingerOn();
@@ -181,6 +188,19 @@ export class Passthrough {
     return stat;
   }
 
+  /** A reply with the inode's attributes is under way. */
+  told(ino: number): void {
+    const backing = this.backings.get(ino);
+    if (backing) backing.untold = false;
+  }
+
+  /** What write(2) changes the kernel asks for again by itself, what a mapping changes it does not. */
+  private tell(ino: number, backing: Backing): void {
+    if (!backing.mappable || !backing.untold) return;
+    backing.untold = false;
+    this.deps.kernel.attributesChanged(ino);
+  }
+
   /** The kernel keeps the content file's atime as its file system is told to (relatime, mostly); by itself it is never uploaded (J11). */
   private takeAccess(inode: Inode, backing: Backing, stat: ContentStat): void {
     if (stat.atimeNs === backing.atimeNs) return;
@@ -201,6 +221,7 @@ export class Passthrough {
       inode.mtime = timeOf(stat.mtimeNs);
       backing.mtimeNs = stat.mtimeNs;
     }
+    backing.untold = true;
     const changed = timeOf(stat.ctimeNs);
     if (changed.sec > inode.ctime.sec || (changed.sec === inode.ctime.sec && changed.nsec > inode.ctime.nsec)) inode.ctime = changed;
     this.deps.tree.inodes.keepVolatile(inode);
@@ -226,6 +247,7 @@ export class Passthrough {
       const inode = this.deps.tree.inodes.get(ino);
       if (!inode) continue;
       this.refresh(inode);
+      this.tell(ino, backing);
       ids.push(backing.file.id);
     }
     return ids;
@@ -257,7 +279,7 @@ export class Passthrough {
   }
 
   private add(ino: number, id: number, file: ContentFile): Backing {
-    const backing: Backing = { id, file, release: this.deps.contents.acquire(file), writers: false, seen: null, ...timesOf(file) };
+    const backing: Backing = { id, file, release: this.deps.contents.acquire(file), writers: false, seen: null, mappable: false, untold: false, ...timesOf(file) };
     this.backings.set(ino, backing);
     return backing;
   }
@@ -335,7 +357,9 @@ export class Passthrough {
     for (const [ino, backing] of this.backings) {
       if (this.files.ownCount(ino) > 0) continue;
       const inode = this.deps.tree.inodes.get(ino);
-      if (inode && backing.writers && !this.writersGone(inode, backing)) waiting = true;
+      const isWaiting = inode !== undefined && backing.writers && !this.writersGone(inode, backing);
+      this.tell(ino, backing);
+      if (isWaiting) waiting = true;
       else if (!this.inherited.has(ino)) this.remove(ino, backing);
     }
     if (waiting) return;

@@ -103,6 +103,7 @@ export class FsDaemon {
     const kernel = {
       nameChanged: (parent: number, name: string) => void late.notices?.push(`name ${parent}/${name}`),
       contentChanged: (ino: number) => void late.notices?.push(`content ${ino}`),
+      attributesChanged: (ino: number) => void late.notices?.push(`attributes ${ino}`),
     };
     const links = new HardLinks({
       tree, journal, attempts, conflicts, clock, log, metrics, kernel, openCount: (ino) => late.fs?.files.openCount(ino) ?? 0, orphaned: (ino) => late.fs?.orphaned(ino),
