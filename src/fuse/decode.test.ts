@@ -37,6 +37,14 @@ describe('numbers and names', () => {
     expect(() => read(1n << 60n, 0n)).toThrow(expect.objectContaining({ errno: 22 }));
   });
 
+  it('a seek goes anywhere: what is outside of all files stays outside, for the file system to answer ENXIO', () => {
+    const seek = (offset: bigint): unknown => decode(Opcode.LSEEK, pack(1n, offset, 3, 0));
+    expect(seek(7n)).toEqual({ op: 'LSEEK', fh: 1, offset: 7, whence: 3 });
+    expect(seek(-1n)).toMatchObject({ offset: -1 });
+    expect(seek(-(1n << 62n))).toMatchObject({ offset: -1 });
+    expect(seek(1n << 60n)).toMatchObject({ offset: Number.MAX_SAFE_INTEGER });
+  });
+
   it('names may have 255 bytes, not none and not 256', () => {
     expect(decode(Opcode.LOOKUP, pack('é'.repeat(127) + 'x'))).toMatchObject({ name: 'é'.repeat(127) + 'x' });
     expect(() => decode(Opcode.LOOKUP, pack('é'.repeat(128)))).toThrow(expect.objectContaining({ errno: 36 }));

@@ -56,6 +56,12 @@ export class Frame {
     return value;
   }
 
+  /** Where a program seeks to: anything it likes. What lies outside of all files, on either side, becomes a number that does, too. */
+  seekOffset(at: number): number {
+    const value = this.view.getInt32(at + 4, true) * 0x1_0000_0000 + this.view.getUint32(at, true);
+    return Math.max(-1, Math.min(value, Number.MAX_SAFE_INTEGER));
+  }
+
   time(secAt: number, nsecAt: number): Time {
     return { sec: this.view.getInt32(secAt + 4, true) * 0x1_0000_0000 + this.view.getUint32(secAt, true), nsec: this.view.getUint32(nsecAt, true) };
   }
@@ -172,7 +178,7 @@ export function decodeRequest(frame: Frame, setxattrExt: boolean): Request {
       return { op: 'FALLOCATE', fh: frame.id(body), offset: frame.offset(body + 8), length: frame.offset(body + 16), mode: frame.u32(body + 24) };
     case Opcode.LSEEK:
       need(frame, inBytes.lseek);
-      return { op: 'LSEEK', fh: frame.id(body), offset: frame.offset(body + 8), whence: frame.u32(body + 16) };
+      return { op: 'LSEEK', fh: frame.id(body), offset: frame.seekOffset(body + 8), whence: frame.u32(body + 16) };
     case Opcode.COPY_FILE_RANGE: return copyFileRangeIn(frame);
     case Opcode.STATFS: return { op: 'STATFS' };
     case Opcode.INIT: return initIn(frame);

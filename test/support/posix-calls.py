@@ -110,6 +110,9 @@ def seeks():
     assert os.lseek(fd, 0, os.SEEK_DATA) == 512 << 10 and os.lseek(fd, 0, os.SEEK_HOLE) == 0
     assert os.lseek(fd, 512 << 10, os.SEEK_HOLE) == (512 << 10) + 4096
     fails(errno.ENXIO, os.lseek, fd, 600 << 10, os.SEEK_DATA)
+    for whence in (os.SEEK_DATA, os.SEEK_HOLE):
+        fails(errno.ENXIO, os.lseek, fd, -1, whence)
+        fails(errno.ENXIO, os.lseek, fd, 1 << 60, whence)
     fails(errno.ENXIO, os.lseek, fd, 1 << 20, os.SEEK_HOLE)
     assert os.lseek(fd, 600 << 10, os.SEEK_HOLE) == 600 << 10
     assert os.fstat(fd).st_blocks < 100
