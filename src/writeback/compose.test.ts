@@ -147,6 +147,16 @@ test('promise 2: a base that somebody replaced is not mixed with what was change
   expect(object(mount, kept!).equals(changed(10, 'mine'))).toBe(true);
 });
 
+test('a base that somebody replaced before a part of it could be fetched is lost: said once, not asked for without end', async () => {
+  const mount = await withObject({ cold: true });
+  await mount.memory.put('a', { kind: 'bytes', bytes: Buffer.from('theirs') }, { metadata: {} }, 'any');
+  mount.write('a', 300_000, 'XY');
+  await mount.settle();
+  expect(object(mount, 'a').toString()).toBe('theirs');
+  expect(mount.deps.conflicts.list().map(({ key }) => key)).toEqual(['a']);
+  expect(mount.deps.journal.list(10).map(({ parked }) => parked)).toEqual(['base-lost']);
+});
+
 test.each(['uploadPartCopy', 'uploadPart', 'completeUpload', 'createUpload'] as const)('J5: a lost answer to %s leaves one right object and no stray upload', async (op) => {
   const mount = await withObject({ cold: true });
   mount.faulty.script(op, { fault: 'lost' });

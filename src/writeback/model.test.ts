@@ -288,6 +288,7 @@ function pick<T>(list: readonly T[], at: number): T {
 
 test('promises 1 to 3: whatever happens in whatever order, S3 ends up as the tree, whole, and nobody lost anything', async () => {
   const runs = Number(process.env['HEARTHFS_MODEL_RUNS'] ?? 40);
+  const { HEARTHFS_MODEL_SEED: modelSeed, HEARTHFS_MODEL_PATH: path } = process.env; // what a failure printed
   await fc.assert(fc.asyncProperty(fc.array(opArbitrary, { minLength: 5, maxLength: 45 }), fc.nat(1_000_000), fc.constantFrom(0, 0.1, 0.3), async (ops, seed, rate) => {
     const harness = new Harness(seed, rate);
     await harness.open();
@@ -298,5 +299,5 @@ test('promises 1 to 3: whatever happens in whatever order, S3 ends up as the tre
     } finally {
       await harness.mount.close();
     }
-  }), { numRuns: runs, interruptAfterTimeLimit: 100_000, markInterruptAsFailure: false });
-}, 120_000);
+  }), { numRuns: runs, ...(modelSeed !== undefined && { seed: Number(modelSeed) }), ...(path !== undefined && { path }), interruptAfterTimeLimit: Number(process.env['HEARTHFS_MODEL_MS'] ?? 100_000), markInterruptAsFailure: false });
+}, 600_000);

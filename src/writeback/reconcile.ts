@@ -260,6 +260,7 @@ export class Reconciler {
 
   private sourcesOf(action: Action | undefined): readonly { readonly key: Key; readonly etag: string | null }[] {
     if (action?.do === 'stash') return [action.row];
+    if (action?.do === 'compose') return [action.source];
     if (action?.do === 'fill' || action?.do === 'hold') return this.world.holding(action.inode.ino, action.inode.baseGen ?? action.inode.gen);
     return [];
   }
