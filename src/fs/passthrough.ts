@@ -156,7 +156,7 @@ export class Passthrough {
       if (backing.writers && !this.writersGone(inode, backing)) this.lingerOn();
       else this.remove(inode.ino, backing);
     });
-    this.deps.contents.recount(backing.file); // before the next file is opened, which may already have to be throttled (D5)
+    if (this.backings.has(inode.ino)) this.deps.contents.recount(backing.file); // before the next file is opened, which may already have to be throttled (D5)
   }
 
   /**

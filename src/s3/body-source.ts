@@ -13,15 +13,37 @@ import { StoreError } from './store-error.js';
 export const wholeBodyBytesMax = 16 << 20;
 const pieceBytes = 1 << 20;
 
+/** Kept for the next part: what a sender of parts has in flight, in each of its threads. */
+const sparesMax = 2;
+
+/**
+ * Buffers of parts, used again: as garbage they would pile up to many times what is in flight before they are collected. A buffer is given back only once
+ * its request was answered, so no socket still holds it.
+ */
+export class PartBuffers {
+  private readonly spares: Buffer[] = [];
+
+  /** Exactly `lengthBytes` long, its content arbitrary. */
+  take(lengthBytes: number): Buffer {
+    const spare = this.spares.pop();
+    return spare !== undefined && spare.length >= lengthBytes ? spare.subarray(0, lengthBytes) : Buffer.allocUnsafeSlow(lengthBytes);
+  }
+
+  give(buffer: Uint8Array): void {
+    if (this.spares.length < sparesMax) this.spares.push(Buffer.from(buffer.buffer)); // all of it, not only what was used
+  }
+}
+
 export type SendableBody = Uint8Array | { readonly lengthBytes: number; readonly stream: StreamBody };
 
-export async function openBody(body: Body): Promise<SendableBody> {
+/** @param buffers where the bytes of a file are put that is read whole; a new buffer without it. */
+export async function openBody(body: Body, buffers?: PartBuffers): Promise<SendableBody> {
   if (body.kind === 'bytes') return body.bytes;
   const { path, start, end } = body;
   const lengthBytes = end - start;
   if (lengthBytes === 0) return new Uint8Array(0);
   if (lengthBytes <= wholeBodyBytesMax) {
-    const bytes = Buffer.allocUnsafeSlow(lengthBytes);
+    const bytes = buffers?.take(lengthBytes) ?? Buffer.allocUnsafeSlow(lengthBytes);
     await withFile(path, (file) => readFully(file, path, bytes, start));
     return bytes;
   }

@@ -1,6 +1,6 @@
 /** Multipart uploads. Listings of parts and uploads are followed to their end, within bounds. */
 import { createHash } from 'node:crypto';
-import { openBody } from './body-source.js';
+import { openBody, PartBuffers } from './body-source.js';
 import { attributesToHeaders, dateMs, headersToStored, one } from './object-headers.js';
 import type { Body, CallOptions, CopySource, Expected, Key, ObjectAttributes, ObjectHead, Part, Stored, Upload } from './object-store.js';
 import { mutation, type S3Context } from './s3-context.js';
@@ -13,6 +13,8 @@ const pagesMax = 200;
 type Head = (key: Key, options?: CallOptions) => Promise<ObjectHead | null>;
 
 export class S3Multipart {
+  private readonly buffers = new PartBuffers();
+
   constructor(private readonly context: S3Context, private readonly head: Head) {}
 
   create(key: Key, attributes: ObjectAttributes, options?: CallOptions): Promise<string> {
@@ -29,11 +31,11 @@ export class S3Multipart {
   }
 
   async uploadPart(key: Key, uploadId: string, number: number, body: Body, options?: CallOptions): Promise<Part> {
-    const sendable = await openBody(body);
+    const sendable = await openBody(body, this.buffers);
     const sizeBytes = sendable instanceof Uint8Array ? sendable.byteLength : sendable.lengthBytes;
     // Signed, so the server checks it: no other checksum is needed, and a CRC would have to be announced when the upload is created.
     const sha256 = sendable instanceof Uint8Array ? createHash('sha256').update(sendable).digest('hex') : undefined;
-    return this.context.sender.send(
+    const part = await this.context.sender.send(
       {
         kind: 'UPLOAD_PART', method: 'PUT', key: this.context.fullKey(key), query: { partNumber: String(number), uploadId }, body: sendable, idempotent: false,
         ...(sha256 !== undefined && { payloadSha256: sha256 }), ...this.context.limits(options, sizeBytes),
@@ -43,6 +45,8 @@ export class S3Multipart {
         return { number, etag: headersToStored(exchange.headers).etag, sizeBytes, ...(sha256 !== undefined && { sha256 }) };
       },
     );
+    if (body.kind === 'file' && sendable instanceof Uint8Array && sizeBytes > 0) this.buffers.give(sendable);
+    return part;
   }
 
   uploadPartCopy(key: Key, uploadId: string, number: number, source: CopySource, start: number, end: number, options?: CallOptions): Promise<Part> {
