@@ -39,7 +39,7 @@ describe.skipIf(cannotMount)(`killed daemons (HEARTHFS_TEST_SEED=${seed})`, { ti
       copy.catch(() => undefined); // reported below
       // not more: the supervisor waits longer with every quick death, up to 5 s
       for (let left = 1 + Math.floor(next() * 3); left > 0 && !done; left--) {
-        await delay(50 + next() * 900);
+        await delay(kills === 0 ? 20 : 20 + next() * Math.min(900, files)); // a file takes a millisecond at least
         if (done) break;
         const pid = await mount.kill9Daemon();
         kills++;
