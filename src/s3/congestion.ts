@@ -30,9 +30,7 @@ export class Congestion {
       this.succeeded();
       return value;
     } catch (error) {
-      if (error instanceof StoreError && error.kind === 'throttled') {
-        if (cuts === this.cuts) this.cut();
-      }
+      if (error instanceof StoreError && error.kind === 'throttled' && cuts === this.cuts) this.cut();
       throw error;
     } finally {
       this.active--;

@@ -1,10 +1,8 @@
 /** What the real client does when the server or the network misbehaves. The server injects the faults; nothing is mocked. */
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { spawnSync } from 'node:child_process';
-import { connect, createServer, type AddressInfo, type Server } from 'node:net';
+import { createServer, type AddressInfo, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createServer as createTlsServer } from 'node:tls';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { systemClock, type Clock } from '../../src/base/clock.js';
 import { silentLog } from '../../src/base/log.js';
@@ -14,6 +12,7 @@ import type { ObjectStore } from '../../src/s3/object-store.js';
 import { openS3Store, type S3StoreOptions } from '../../src/s3/s3-store.js';
 import { StoreError } from '../../src/s3/store-error.js';
 import { startS3Server, type S3Server } from '../s3-server/server.js';
+import { selfSigned, tlsFront } from '../support/tls-front.js';
 
 const good = { accessKeyId: 'good-key', secretAccessKey: 'good-secret' };
 const plain = { metadata: {} };
@@ -143,17 +142,10 @@ describe('network', () => {
 
 describe('https', () => {
   test('a private authority is trusted through AWS_CA_BUNDLE and only then, and bodies carry a checksum the server verifies', async ({ skip }) => {
-    const key = join(directory, 'key.pem');
-    const cert = join(directory, 'cert.pem');
-    const made = spawnSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', key, '-out', cert, '-days', '2', '-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost']);
-    if (made.status !== 0) return skip('openssl is not installed');
-    const tls = createTlsServer({ key: readFileSync(key), cert: readFileSync(cert) }, (socket) => {
-      const inner = connect(s3.port, '127.0.0.1');
-      socket.on('error', () => inner.destroy());
-      inner.on('error', () => socket.destroy());
-      socket.pipe(inner).pipe(socket);
-    });
-    await new Promise<void>((resolve) => tls.listen(0, '127.0.0.1', resolve));
+    const files = selfSigned(directory, 'localhost');
+    if (!files) return skip('openssl is not installed');
+    const { cert } = files;
+    const tls = await tlsFront(files, s3.port);
     const { port } = tls.address() as AddressInfo;
     const aws = config();
     const over = { ...aws, endpointFor: async (region: string) => ({ ...(await aws.endpointFor(region)), secure: true, hostname: 'localhost', port, host: `localhost:${port}` }) };

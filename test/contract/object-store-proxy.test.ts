@@ -1,18 +1,17 @@
 /** The real client behind an HTTP proxy, which alone knows where "s3.test" is. */
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer, request, type IncomingMessage, type Server } from 'node:http';
 import { connect, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
-import { createServer as createTlsServer } from 'node:tls';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { silentLog } from '../../src/base/log.js';
 import type { AwsConfig } from '../../src/s3/aws-config.js';
 import type { ObjectStore } from '../../src/s3/object-store.js';
 import { openS3Store } from '../../src/s3/s3-store.js';
 import { startS3Server, type S3Server } from '../s3-server/server.js';
+import { selfSigned, tlsFront } from '../support/tls-front.js';
 
 const keys = { accessKeyId: 'good-key', secretAccessKey: 'good-secret' };
 let s3: S3Server;
@@ -94,16 +93,10 @@ test('http goes to HTTP_PROXY by whole URL, with its user', async () => {
 });
 
 test('https goes through a tunnel of HTTPS_PROXY, encrypted for the server itself, and connections are kept', async ({ skip }) => {
-  const [key, cert] = [join(directory, 'key.pem'), join(directory, 'cert.pem')];
-  const made = spawnSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-keyout', key, '-out', cert, '-days', '2', '-subj', '/CN=s3.test', '-addext', 'subjectAltName=DNS:s3.test']);
-  if (made.status !== 0) return skip('openssl is not installed');
-  const tls = createTlsServer({ key: readFileSync(key), cert: readFileSync(cert) }, (socket) => {
-    const inner = connect(s3.port, '127.0.0.1');
-    socket.on('error', () => inner.destroy());
-    inner.on('error', () => socket.destroy());
-    socket.pipe(inner).pipe(socket);
-  });
-  await new Promise<void>((resolve) => tls.listen(0, '127.0.0.1', resolve));
+  const files = selfSigned(directory, 's3.test');
+  if (!files) return skip('openssl is not installed');
+  const { cert } = files;
+  const tls = await tlsFront(files, s3.port);
   tlsPort = (tls.address() as AddressInfo).port;
   try {
     await roundTrip(await open(true, 'user:p%40ss@', cert), 'secret');
