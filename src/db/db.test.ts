@@ -1,30 +1,18 @@
 import fs from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { afterEach, describe, expect, test } from 'vitest';
 import { Errno } from '../base/errno.js';
 import { FaultyDisk } from '../base/faulty-disk.js';
-import { silentLog } from '../base/log.js';
 import { Metrics } from '../base/metrics.js';
 import { UserError } from '../base/user-error.js';
-import { Db, type DbOptions } from './db.js';
+import type { Db, DbOptions } from './db.js';
 import { claimDirectory, resolveOutsideFuse, parseMountinfo } from './state-dir.js';
+import { DbOpener } from '../../test/support/db-opener.js';
 
-const dirs: string[] = [];
-const open: Db[] = [];
-
-function temp(): string {
-  const dir = fs.mkdtempSync(join(tmpdir(), 'hearthfs-db-'));
-  dirs.push(dir);
-  return dir;
-}
-
-function openDb(dir = temp(), options: Partial<DbOptions> = {}): Db {
-  const db = Db.open({ dir, log: silentLog, metrics: new Metrics(), ballastBytes: 0, ...options });
-  open.push(db);
-  return db;
-}
+const dbs = new DbOpener();
+const temp = (): string => dbs.temp();
+const openDb = (dir?: string, options?: Partial<DbOptions>): Db => dbs.open(dir, options);
 
 /** What a new daemon finds after a crash: a copy of the files as they are now. */
 function copyOf(dir: string): string {
@@ -33,10 +21,7 @@ function copyOf(dir: string): string {
   return copy;
 }
 
-afterEach(async () => {
-  for (const db of open.splice(0)) await db.close({ clean: false }).catch(() => undefined);
-  for (const dir of dirs.splice(0)) fs.rmSync(dir, { recursive: true, force: true });
-});
+afterEach(() => dbs.clean());
 
 describe('transactions', () => {
   test('a committed transaction survives a crash, a thrown one leaves nothing', () => {

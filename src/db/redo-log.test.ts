@@ -1,28 +1,16 @@
 import fs from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, expect, test } from 'vitest';
 import { Errno } from '../base/errno.js';
 import { FaultyDisk } from '../base/faulty-disk.js';
-import { silentLog } from '../base/log.js';
 import { Metrics } from '../base/metrics.js';
-import { Db, type DbOptions } from './db.js';
+import type { Db, DbOptions } from './db.js';
+import { DbOpener } from '../../test/support/db-opener.js';
 
-const dirs: string[] = [];
-const open: Db[] = [];
-
-function temp(): string {
-  const dir = fs.mkdtempSync(join(tmpdir(), 'hearthfs-redo-'));
-  dirs.push(dir);
-  return dir;
-}
-
-function openDb(dir = temp(), options: Partial<DbOptions> = {}): Db {
-  const db = Db.open({ dir, log: silentLog, metrics: new Metrics(), ballastBytes: 0, ...options });
-  open.push(db);
-  return db;
-}
+const dbs = new DbOpener();
+const temp = (): string => dbs.temp();
+const openDb = (dir?: string, options?: Partial<DbOptions>): Db => dbs.open(dir, options);
 
 /** What a new daemon finds after a kill: the files as they are now, those named in `but` as they were in another directory. */
 function killed(dir: string, but: { readonly [name: string]: string | undefined } = {}): string {
@@ -34,10 +22,7 @@ function killed(dir: string, but: { readonly [name: string]: string | undefined 
 
 const add = (db: Db, name: string): unknown => db.prepare<[string]>("INSERT INTO fact (name, value) VALUES (?, '1') ON CONFLICT (name) DO UPDATE SET value = value || '+1'").run(name);
 
-afterEach(async () => {
-  for (const db of open.splice(0)) await db.close({ clean: false }).catch(() => undefined);
-  for (const dir of dirs.splice(0)) fs.rmSync(dir, { recursive: true, force: true });
-});
+afterEach(() => dbs.clean());
 
 test('an accepted transaction survives a kill by the redo log alone, and the next daemon commits it', async () => {
   const dir = temp();
@@ -210,6 +195,6 @@ test('after any sequence of transactions, failures, commits and kills the databa
       check(db);
     }
     check(openDb(killed(dir)));
-    for (const one of open.splice(0)) await one.close({ clean: false });
+    await dbs.closeAll();
   }), { numRuns: 30 });
 });
