@@ -5,6 +5,7 @@ import { systemClock, type Clock } from '../base/clock.js';
 import { Lifetime } from '../base/lifetime.js';
 import type { Log } from '../base/log.js';
 import type { Metrics } from '../base/metrics.js';
+import { groupsOfProcess } from '../base/process-groups.js';
 import { ContentStore } from '../cache/content-store.js';
 import { Db } from '../db/db.js';
 import type { KernelCache } from '../fs/deps.js';
@@ -125,7 +126,7 @@ export async function compose(config: MountConfig, generation: number, kernel: K
     },
   });
   const fs = (late.fs = new HearthFs({
-    clock, log, metrics, db, tree, discovery, journal, attempts, links, contents, reader, store, keys, health, uploads: writeback, kernel,
+    clock, log, metrics, db, tree, discovery, journal, attempts, links, contents, reader, store, keys, health, uploads: writeback, kernel, groupsOf: groupsOfProcess,
     config: {
       ttlMs: config.ttlMs, attributes: config.attributes, writeMode: config.writeMode, fsync: config.fsync, deadlineMs: config.deadlineMs,
       uploadDelayMs: config.uploadDelayMs, smallFileBytes, readOnly: config.readOnly,

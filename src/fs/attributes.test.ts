@@ -104,6 +104,25 @@ describe('setattr', () => {
     expect((await h.setattr('d', { gid: 3 })).mode & 0o7777).toBe(0o2755); // of a directory it means something else
   });
 
+  test('setgid of a file its group may not execute goes, too, unless the caller is of the group', async () => {
+    await h.close();
+    h = await FsHarness.open({ groups: { 70: [8, 50], 71: [8] } });
+    await h.writeFile('a', 'x');
+    await h.setattr('a', { gid: 50 });
+    const cleared = async (caller: Parameters<FsHarness['setattr']>[2], change: Parameters<FsHarness['setattr']>[1] = { killSuidGid: true }): Promise<number> => {
+      await h.setattr('a', { mode: 0o6766, gid: 50 });
+      return (await h.setattr('a', change, caller)).mode & 0o7777;
+    };
+    const uid = 7;
+    expect(await cleared({ uid, gid: 7, pid: 71 })).toBe(0o766);
+    expect(await cleared({ uid, gid: 7, pid: 70 })).toBe(0o2766);
+    expect(await cleared({ uid, gid: 50, pid: 71 })).toBe(0o2766);
+    expect(await cleared({ uid, gid: 7, supplementaryGid: 50 })).toBe(0o2766);
+    expect(await cleared({ uid, gid: 7, pid: 71 }, { gid: 8 })).toBe(0o766); // the group it had counts
+    expect(await cleared({ uid: 0, pid: 71 }, { gid: 8 })).toBe(0o2766);
+    expect(await cleared({ uid, gid: 7, pid: 71 }, { sizeBytes: 0, killSuidGid: true })).toBe(0o766);
+  });
+
   test('K2: file capabilities go with the first write and with chown', async () => {
     await h.writeFile('a', 'x');
     await h.setxattr('a', 'security.capability', 'cap');

@@ -84,7 +84,7 @@ export class Attributes {
       return this.reply(inode, stat);
     }
     this.deps.db.tx(() => {
-      this.apply(inode, change);
+      this.apply(ctx, inode, change);
       if (change.mtime !== undefined && inode.unsealed) this.passthrough.keepTimes(inode);
       if (isDirectory(inode) && inode.nlink > 0) this.inodes.ensureMarker(inode);
       this.contents.metadataChanged(inode);
@@ -113,13 +113,14 @@ export class Attributes {
     });
   }
 
-  private apply(inode: Inode, change: SetAttr): void {
+  private apply(ctx: RequestContext, inode: Inode, change: SetAttr): void {
     const now = this.deps.clock.time();
     if (change.mode !== undefined) this.inodes.setMode(inode, change.mode);
+    const chown = change.uid !== undefined || change.gid !== undefined;
+    // By the group it had. Where the kernel says so itself the caller lacks CAP_FSETID; a chown by root, who has it, spares what is setgid by name only
+    if ((change.killSuidGid || (chown && change.mode === undefined)) && !isDirectory(inode)) this.inodes.dropPrivileges(ctx, inode, !change.killSuidGid && ctx.uid === 0);
     if (change.uid !== undefined) inode.uid = change.uid;
     if (change.gid !== undefined) inode.gid = change.gid;
-    const chown = change.uid !== undefined || change.gid !== undefined;
-    if ((change.killSuidGid || (chown && change.mode === undefined)) && !isDirectory(inode)) this.inodes.dropPrivileges(inode);
     if (change.atime !== undefined) inode.atime = timeOr(change.atime, now);
     if (change.mtime !== undefined) inode.mtime = timeOr(change.mtime, now);
     inode.ctime = now;
@@ -131,7 +132,7 @@ function changesNothing(inode: Inode, change: SetAttr): boolean {
   const { mode, uid, gid, sizeBytes, atime, mtime } = change;
   if (!isRegular(inode) || sizeBytes !== undefined || atime !== undefined || mtime !== undefined || (mode ?? uid ?? gid) === undefined) return false;
   const isSame = (mode === undefined || mode === (inode.mode & 0o7777)) && (uid === undefined || uid === inode.uid) && (gid === undefined || gid === inode.gid);
-  return isSame && clearSetIds(inode.mode) === inode.mode && !(inode.xattrs && 'security.capability' in inode.xattrs);
+  return isSame && (inode.mode & (setuid | setgid)) === 0 && !(inode.xattrs && 'security.capability' in inode.xattrs);
 }
 
 export function clearSetIds(mode: number): number {

@@ -60,5 +60,7 @@ export interface FsDeps {
   readonly health: Pick<Health, 'isOffline'> & Partial<Pick<Health, 'status'>>;
   readonly uploads: Uploads;
   readonly kernel: KernelCache;
+  /** Supplementary groups of a process, as far as they can be seen. */
+  readonly groupsOf: (pid: number) => readonly number[];
   readonly config: FsConfig;
 }

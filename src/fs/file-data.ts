@@ -78,7 +78,7 @@ export class FileData {
     const file = this.contents.file(inode);
     const busy = file.isComplete ? undefined : this.deps.reader.inFlight(file.id, offset, end);
     const room = this.deps.contents.reserve(data.length, undefined);
-    if (!busy && !(room instanceof Promise) && !this.contents.held(ino)) return this.writeNow(inode, file, offset, data, killSuidGid);
+    if (!busy && !(room instanceof Promise) && !this.contents.held(ino)) return this.writeNow(ctx, inode, file, offset, data, killSuidGid);
     return this.writeLater(ctx, ino, offset, Buffer.from(data), killSuidGid, room); // borrowed only until we return
   }
 
@@ -92,15 +92,15 @@ export class FileData {
       const inode = this.regular(ino);
       const file = this.contents.file(inode);
       const busy = this.contents.held(ino) ?? (file.isComplete ? undefined : this.deps.reader.inFlight(file.id, offset, offset + data.length));
-      if (!busy) return this.writeNow(inode, file, offset, data, killSuidGid);
+      if (!busy) return this.writeNow(ctx, inode, file, offset, data, killSuidGid);
       await waitFor(ctx.signal, busy.then(() => undefined, () => undefined));
     }
   }
 
-  private writeNow(inode: Inode, file: ContentFile, offset: number, data: Buffer, killSuidGid: boolean): number {
+  private writeNow(ctx: RequestContext, inode: Inode, file: ContentFile, offset: number, data: Buffer, killSuidGid: boolean): number {
     this.contents.beginChange(inode, file);
     if (killSuidGid && inode.mode & 0o6000) this.deps.db.tx(() => {
-      this.inodes.dropPrivileges(inode);
+      this.inodes.dropPrivileges(ctx, inode);
       this.deps.tree.inodes.save(inode);
     });
     try {

@@ -146,12 +146,20 @@ export class Inodes {
     if (acl) inode.xattrs = withAcl(inode.xattrs, accessAclName, chmodAcl(acl, mode));
   }
 
-  /** setuid goes, setgid where the group may execute, file capabilities too (K2). */
-  dropPrivileges(inode: Inode): void {
+  /**
+   * setuid goes, file capabilities too (K2); setgid where the group may execute, or where the caller is not of the group: FUSE does not say the latter, but
+   * the kernel's own file systems do so since Linux 6.2. `isCapable`: the caller may keep it in any case (CAP_FSETID).
+   */
+  dropPrivileges(ctx: RequestContext, inode: Inode, isCapable = false): void {
     inode.mode = clearSetIds(inode.mode);
+    if (inode.mode & setgid && !isCapable && !this.isOfGroup(ctx, inode.gid)) inode.mode &= ~setgid;
     if (inode.xattrs && 'security.capability' in inode.xattrs) {
       const { 'security.capability': _gone, ...rest } = inode.xattrs;
       inode.xattrs = rest;
     }
+  }
+  /** A request names one supplementary group at most: the others are asked of the process, which is waiting for the answer. */
+  private isOfGroup(ctx: RequestContext, gid: number): boolean {
+    return ctx.gid === gid || ctx.supplementaryGid === gid || this.deps.groupsOf(ctx.pid).includes(gid);
   }
 }

@@ -47,7 +47,7 @@ export class OpenReplies {
       await this.attributes().truncate(ino, 0);
       const inode = this.inodes.mustGet(ino);
       this.deps.db.tx(() => {
-        if (killSuidGid) this.inodes.dropPrivileges(inode);
+        if (killSuidGid) this.inodes.dropPrivileges(ctx, inode);
         this.contents.metadataChanged(inode); // an empty file stays the same content, but its mtime is new
         this.deps.tree.inodes.settle(inode);
         this.orphanOpened(inode);

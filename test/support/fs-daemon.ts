@@ -40,6 +40,8 @@ export interface DaemonOptions {
   readonly disk?: Disk;
   readonly partBytes?: number;
   readonly umask?: number;
+  /** Supplementary groups of processes, by their ids. */
+  readonly groups?: Readonly<Record<number, readonly number[]>>;
   /** State in the temporary directory on a real disk; default: in memory, where syncs cost nothing. */
   readonly onDisk?: boolean;
   /** Sizes at which write-back changes its ways. */
@@ -118,7 +120,7 @@ export class FsDaemon {
     const config: FsConfig = {
       ttlMs: 60_000, attributes: 'full', writeMode: 'back', fsync: 'local', deadlineMs: 5000, uploadDelayMs: 1000, smallFileBytes, readOnly: false, ...options.config,
     };
-    const hearth = (late.fs = new HearthFs({ clock, log, metrics, db, tree, discovery, journal, attempts, links, contents, reader, store, keys, health, uploads: writeback, kernel, config }, generation));
+    const hearth = (late.fs = new HearthFs({ clock, log, metrics, db, tree, discovery, journal, attempts, links, contents, reader, store, keys, health, uploads: writeback, kernel, groupsOf: (pid) => options.groups?.[pid] ?? [], config }, generation));
     if (generation === 0) hearth.newConnection();
     else hearth.sameConnection();
     await contents.recover();

@@ -19,7 +19,7 @@ import { FsLife } from './fs-life.js';
 
 export interface Handle { readonly ino: number; readonly fh: number; readonly flags: number }
 export interface Listed { readonly name: string; readonly ino: number; readonly mode: number; readonly cookie: number; readonly entry: Entry | undefined }
-export interface Caller { uid?: number; gid?: number; supplementaryGid?: number; signal?: AbortSignal }
+export interface Caller { uid?: number; gid?: number; pid?: number; supplementaryGid?: number; signal?: AbortSignal }
 
 export class FsHarness extends FsLife {
   private nextUnique = 2n;
@@ -53,7 +53,7 @@ export class FsHarness extends FsLife {
   context(caller: Caller = {}): RequestContext {
     this.nextUnique += 2n;
     return {
-      unique: this.nextUnique, resent: false, uid: caller.uid ?? 0, gid: caller.gid ?? 0, pid: 1, signal: caller.signal ?? new AbortController().signal,
+      unique: this.nextUnique, resent: false, uid: caller.uid ?? 0, gid: caller.gid ?? 0, pid: caller.pid ?? 1, signal: caller.signal ?? new AbortController().signal,
       ...(caller.supplementaryGid !== undefined && { supplementaryGid: caller.supplementaryGid }),
     };
   }
