@@ -34,7 +34,7 @@ function check(call: string, result: number, detail = ''): number {
   return result;
 }
 
-export const MountFlag = { RDONLY: 1, NOSUID: 2, NODEV: 4, NOEXEC: 8, NOATIME: 1024 } as const;
+export const MountFlag = { RDONLY: 1, NOSUID: 2, NODEV: 4, NOEXEC: 8, REMOUNT: 32, NOSYMFOLLOW: 256 } as const;
 export const UmountFlag = { FORCE: 1, DETACH: 2, NOFOLLOW: 8 } as const;
 
 export function mount(source: string, target: string, type: string, flags: number, data: string): void {

@@ -25,6 +25,7 @@ export async function main(argv: readonly string[]): Promise<number> {
       out: output(process.stdout), err: output(process.stderr), signal: interrupt.signal,
       findMount: (where) => findMount(where),
       connect: (mountpoint) => new ControlClient(socketOf(mountpoint), mountpoint),
+      remount: async (mountpoint, readOnly) => (await import('../daemon/remount.js')).remount(mountpoint, readOnly),
       detach, diskBytes,
     });
   } finally {

@@ -21,11 +21,22 @@ describe('mount.fuse.hearthfs', () => {
 
   it('refuses what it cannot do or does not know, instead of ignoring it', () => {
     expect(() => mountHelperArgs(['s3://b', '/m', '-o', 'noexec'])).toThrow('noexec is not supported');
-    expect(() => mountHelperArgs(['s3://b', '/m', '-o', 'remount,ro'])).toThrow(/remount/);
     expect(() => mountHelperArgs(['s3://b', '/m', '-o', 'cache_sise=1'])).toThrow('did you mean cache_size?');
     expect(() => mountHelperArgs(['s3://b', '/m', '-o', 'ttl'])).toThrow('ttl=VALUE');
     expect(() => mountHelperArgs(['s3://b'])).toThrow('usage');
     expect(mountHelperArgs(['s3://b', '/m', '-s', '-o', 'cache_sise=1'])).toEqual(['mount', 's3://b', '/m']);
+  });
+
+  it('remounts: read-only or writable; what fstab says besides is checked, and has no effect', () => {
+    expect(mountHelperArgs(['s3://b', '/m', '-o', 'ro,remount'])).toEqual(['remount', '/m', '--read-only']);
+    expect(mountHelperArgs(['s3://b', '/m', '-o', 'ro,remount,cache_size=1GiB,rw'])).toEqual(['remount', '/m', '--no-read-only']);
+    expect(mountHelperArgs(['s3://b', '/m', '-o', 'remount,relatime'])).toBeNull();
+    expect(() => mountHelperArgs(['s3://b', '/m', '-o', 'remount,ro,cache_sise=1'])).toThrow('did you mean cache_size?');
+  });
+
+  it('takes the last of suid and nosuid, dev and nodev, ro and rw', () => {
+    expect(mountHelperArgs(['s3://b', '/m', '-o', 'rw,suid,dev,nosuid'])).toEqual(['mount', 's3://b', '/m', '--dev']);
+    expect(mountHelperArgs(['s3://b', '/m', '-o', 'nosuid,nodev,suid,ro,rw'])).toEqual(['mount', 's3://b', '/m', '--suid']);
   });
 
   it('ends with the exit codes of mount(8)', async () => {

@@ -12,10 +12,12 @@ const ignored = new Set([
   'strictatime', 'lazytime', 'nolazytime', 'diratime', 'silent', 'loud', 'default_permissions',
 ]);
 
+/** The last one counts. */
+const opposites: Readonly<Record<string, string>> = { suid: 'nosuid', dev: 'nodev', ro: 'rw' };
+
 /** Options that would promise something hearthfs does not do. */
 const refused: Readonly<Record<string, string>> = {
-  suid: 'mounts are always nosuid', dev: 'mounts are always nodev', noexec: 'noexec is not supported', sync: 'use write_mode=through instead', dirsync: 'use write_mode=through instead',
-  remount: 'unmount and mount again instead', bind: 'a bucket cannot be bind-mounted',
+  noexec: 'noexec is not supported', sync: 'use write_mode=through instead', dirsync: 'use write_mode=through instead', bind: 'a bucket cannot be bind-mounted',
 };
 
 /** @returns arguments for `hearthfs`, or null for `-f` (fake: nothing to do). @throws UserError */
@@ -39,7 +41,13 @@ export function mountHelperArgs(argv: readonly string[]): string[] | null {
   }
   const [source, directory] = positionals;
   if (source === undefined || directory === undefined || positionals.length > 2) throw new UserError('usage: mount.fuse.hearthfs s3://BUCKET[/PREFIX] DIRECTORY [-o OPTION[=VALUE],...]', 2);
-  const flags = options.flatMap((option) => toFlag(option, sloppy));
+  if (options.includes('remount')) {
+    // mount(8) adds what fstab says: all else is for a new mount, and without effect here as in the kernel
+    for (const option of options) if (option !== 'remount') toFlag(option, sloppy);
+    const access = options.findLast((option) => option === 'ro' || option === 'rw');
+    return fake || access === undefined ? null : ['remount', directory, access === 'ro' ? '--read-only' : '--no-read-only'];
+  }
+  const flags = options.filter((option, i) => !(option in opposites && options.indexOf(opposites[option]!, i) > i)).flatMap((option) => toFlag(option, sloppy));
   return fake ? null : ['mount', source, directory, ...flags];
 }
 

@@ -32,7 +32,7 @@ describe('the options of mount', () => {
     expect(resolve([])).toEqual({
       bucket: 'bucket', prefix: '', mountpoint: '/work/mnt', pathStyle: false, cacheDir: defaultCacheDir({ bucket: 'bucket', prefix: '', endpoint: undefined }, { uid: 1000, home: '/home/u' }),
       cacheSizeBytes: 20 * 2 ** 30, minFree: { percent: 5 }, writeMode: 'back', fsync: 'local', readMode: 'stream', ttlMs: 60_000, attributes: 'full', readOnly: false,
-      uid: 1000, gid: 1000, umask: 0o022, allowOther: false, transport: 'kernel', passthrough: 'auto', logLevel: 'info', foreground: false, deadlineMs: 10_000, uploadDelayMs: 1_000,
+      uid: 1000, gid: 1000, umask: 0o022, allowOther: false, suid: false, dev: false, transport: 'kernel', passthrough: 'auto', logLevel: 'info', foreground: false, deadlineMs: 10_000, uploadDelayMs: 1_000,
       journalIntervalMs: 1_000, transferWorkers: 2, uploadsMax: 32, downloadsMax: 64,
     });
   });
@@ -47,7 +47,7 @@ describe('the options of mount', () => {
     expect(config).toEqual({
       bucket: 'bucket', prefix: 'a/b/', mountpoint: '/work/mnt', endpoint: 'http://127.0.0.1:9000', region: 'eu-west-1', profile: 'p', pathStyle: false, cacheDir: '/work/c',
       cacheSizeBytes: 1.5e9, minFree: { bytes: 10 * 2 ** 30 }, writeMode: 'through', fsync: 'remote', readMode: 'store', ttlMs: null, attributes: 'listing', readOnly: true,
-      uid: 5, gid: 6, umask: 0o077, allowOther: true, transport: 'kernel', passthrough: 'off', metrics: '[::1]:9090', logLevel: 'debug', logFile: '/var/log/h.log', foreground: true, deadlineMs: 500,
+      uid: 5, gid: 6, umask: 0o077, allowOther: true, suid: false, dev: false, transport: 'kernel', passthrough: 'off', metrics: '[::1]:9090', logLevel: 'debug', logFile: '/var/log/h.log', foreground: true, deadlineMs: 500,
       uploadDelayMs: 0, journalIntervalMs: 2_000, transferWorkers: 4, uploadsMax: 8, downloadsMax: 9,
     });
   });
@@ -124,6 +124,12 @@ describe('the options of mount', () => {
     expect(resolve([], { env: { AWS_ENDPOINT_URL: 'http://a' } })).toMatchObject({ endpoint: 'http://a', pathStyle: true });
     expect(resolve([], { env: { AWS_ENDPOINT_URL: 'http://a', AWS_ENDPOINT_URL_S3: 'http://b' } }).endpoint).toBe('http://b');
     expect(resolve(['--endpoint', 'http://c'], { env: { AWS_ENDPOINT_URL: 'http://a' } }).endpoint).toBe('http://c');
+  });
+
+  it('let setuid programs and device nodes work for root only', () => {
+    expect(resolve(['--suid', '--dev'], { uid: 0 })).toMatchObject({ suid: true, dev: true });
+    expect(failure(() => resolve(['--suid'])).message).toMatch(/^--suid needs root/);
+    expect(failure(() => resolve(['--dev'])).message).toMatch(/^--dev needs root/);
   });
 
   it('have distinct names in flags and environment', () => {

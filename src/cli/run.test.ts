@@ -16,11 +16,13 @@ let target: FakeTarget;
 let server: ControlServer;
 let mounted: boolean;
 let detached: string[];
+let remounted: [string, boolean][];
 beforeEach(async () => {
   dir = mkdtempSync(path.join(os.tmpdir(), 'hearthfs-cli-'));
   target = new FakeTarget();
   mounted = true;
   detached = [];
+  remounted = [];
   server = await serveControl({ socketPath: path.join(dir, 'sock'), target, log: silentLog, graceMs: 50 });
 });
 afterEach(async () => {
@@ -36,7 +38,10 @@ async function hearthfs(argv: string[], over: Partial<World> = {}): Promise<{ co
     out: { write: (text) => void (out += text), isTty: false, columns: 80 }, err: { write: (text) => void (err += text), isTty: false, columns: 80 },
     findMount: (at) => (mounted && (at === '/mnt/x' || at.startsWith('/mnt/x/')) ? '/mnt/x' : undefined),
     connect: (mountpoint) => new ControlClient(path.join(dir, 'sock'), mountpoint, { connectTimeoutMs: 0 }),
-    detach: (mountpoint) => void detached.push(mountpoint), diskBytes: () => 2 ** 40, ...over,
+    detach: (mountpoint) => void detached.push(mountpoint), remount: (mountpoint, readOnly) => {
+      remounted.push([mountpoint, readOnly]);
+      return Promise.resolve();
+    }, diskBytes: () => 2 ** 40, ...over,
   });
   return { code, out, err };
 }
@@ -195,5 +200,22 @@ describe('help', () => {
 
   it('version prints the version of the package', async () => {
     expect((await hearthfs(['version'])).out).toMatch(/^hearthfs \d+\.\d+\.\d+\n$/);
+  });
+});
+
+describe('remount', () => {
+  it('makes a mount read-only, and writable again unless it was mounted to be read only', async () => {
+    expect((await hearthfs(['remount', '/mnt/x', '--read-only'])).code).toBe(0);
+    expect((await hearthfs(['remount', '/mnt/x', '--no-read-only'])).code).toBe(0);
+    expect(remounted).toEqual([['/mnt/x', true], ['/mnt/x', false]]);
+    target.over = { readOnly: true };
+    expect((await hearthfs(['remount', '/mnt/x', '--no-read-only'])).err).toContain('was mounted to be read only');
+    expect(remounted).toHaveLength(2);
+  });
+
+  it('wants to know which, and the mountpoint itself', async () => {
+    expect(await hearthfs(['remount', '/mnt/x'])).toMatchObject({ code: 2, err: expect.stringContaining('--read-only or --no-read-only') as string });
+    expect(await hearthfs(['remount', '/mnt/x/sub', '--read-only'])).toMatchObject({ code: 2, err: expect.stringContaining('give the mountpoint itself') as string });
+    expect(remounted).toEqual([]);
   });
 });

@@ -25,6 +25,8 @@ export interface World {
   connect(mountpoint: string): ControlClient;
   /** Detaches a mount without asking its daemon. @throws UserError */
   detach(mountpoint: string): void;
+  /** Changes what the kernel lets programs do. @throws UserError */
+  remount(mountpoint: string, readOnly: boolean): Promise<void>;
   /** Size of the disk that holds `path`, or would once it is created. */
   diskBytes(path: string): number;
 }

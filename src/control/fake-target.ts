@@ -12,7 +12,7 @@ export class FakeTarget implements ControlTarget {
     { key: 'b/c.txt', path: null, what: 'delete', sizeBytes: 0, sinceMs: 1_000, tries: 0, parkedReason: null, error: null, waitsFor: null },
   ];
 
-  constructor(private readonly over: Partial<Status> = {}) {
+  constructor(public over: Partial<Status> = {}) {
     this.syncAborted = new Promise((resolve) => (this.aborted = resolve));
   }
 

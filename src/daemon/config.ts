@@ -25,6 +25,9 @@ export interface MountConfig {
   readonly gid: number;
   readonly umask: number;
   readonly allowOther: boolean;
+  /** setuid programs and device nodes of the mount work; else it is nosuid, nodev. */
+  readonly suid: boolean;
+  readonly dev: boolean;
   readonly transport: 'kernel';
   /** `auto`: wherever the kernel allows it. */
   readonly passthrough: 'auto' | 'off';

@@ -105,8 +105,8 @@ class Supervisor {
   }
 
   private mountOptions(): Parameters<typeof mountDevice>[1] {
-    const { bucket, prefix, mountpoint, allowOther, readOnly } = this.config;
-    return { mountpoint, source: `s3://${bucket}/${prefix}`.replace(/\/$/, ''), allowOther, readOnly };
+    const { bucket, prefix, mountpoint, allowOther, readOnly, suid, dev } = this.config;
+    return { mountpoint, source: `s3://${bucket}/${prefix}`.replace(/\/$/, ''), allowOther, readOnly, suid, dev };
   }
 
   private noteMounted(): void {

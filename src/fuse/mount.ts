@@ -17,6 +17,10 @@ export interface MountOptions {
   readonly source: string;
   readonly allowOther: boolean;
   readonly readOnly: boolean;
+  /** setuid and setgid programs run as who they belong to. For root only. */
+  readonly suid: boolean;
+  /** Device nodes can be opened. For root only. */
+  readonly dev: boolean;
 }
 
 export function isRoot(): boolean {
@@ -38,11 +42,11 @@ export function openDevice(): number {
   }
 }
 
-/** Mounts an opened device as root: access control is the kernel's, no setuid, no devices. */
+/** Mounts an opened device as root: access control is the kernel's. */
 export function mountDevice(device: number, options: MountOptions): void {
   const data = `fd=${device},rootmode=40000,user_id=${process.geteuid?.() ?? 0},group_id=${process.getegid?.() ?? 0},default_permissions${options.allowOther ? ',allow_other' : ''}`;
   try {
-    mount(options.source, options.mountpoint, fsType, MountFlag.NOSUID | MountFlag.NODEV | (options.readOnly ? MountFlag.RDONLY : 0), data);
+    mount(options.source, options.mountpoint, fsType, (options.suid ? 0 : MountFlag.NOSUID) | (options.dev ? 0 : MountFlag.NODEV) | (options.readOnly ? MountFlag.RDONLY : 0), data);
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
     switch (error.errno) {

@@ -52,7 +52,7 @@ if (process.argv[2] === '--drive') {
 const mountpoint = fs.mkdtempSync('/tmp/hearthfs-capture-');
 fs.chmodSync(mountpoint, 0o755);
 const device = openDevice();
-mountDevice(device, { mountpoint, source: 'capture', allowOther: true, readOnly: false });
+mountDevice(device, { mountpoint, source: 'capture', allowOther: true, readOnly: false, suid: false, dev: false });
 const [ours, sessionEnd] = socketPair(SocketType.SEQPACKET | SocketType.NONBLOCK);
 const frames: Record<string, { request: string; reply?: string }[]> = {};
 const open = new Map<string, { request: string; reply?: string }>();

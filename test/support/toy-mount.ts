@@ -39,7 +39,7 @@ export class ToyMount {
       fs.chownSync(path, uid, uid === 0 ? 0 : 65534);
     }
     const config: Partial<MountConfig> = {
-      bucket: 'toy', prefix: 'p/', mountpoint, cacheDir, allowOther: options.user === undefined, readOnly: false, logLevel: 'info', foreground: false, ...options.config,
+      bucket: 'toy', prefix: 'p/', mountpoint, cacheDir, allowOther: options.user === undefined, readOnly: false, suid: false, dev: false, logLevel: 'info', foreground: false, ...options.config,
     };
     const toy = { ...(options.transient !== true && { stateDir }), pidFile: `${stateDir}/pid`, uid, gid: uid === 0 ? 0 : 65534, ...options.toy };
     const script = compiledEntry(import.meta.url, './start-toy-mount.js').pathname;
