@@ -1,4 +1,5 @@
 /** The daemon: started by the supervisor with the device as descriptor 3; composes everything, serves, and drains when the mount is gone. */
+import { randomInt } from 'node:crypto';
 import { appendFileSync, statfsSync, unlinkSync } from 'node:fs';
 import { Errno, errnoName } from '../base/errno.js';
 import { Lifetime } from '../base/lifetime.js';
@@ -18,6 +19,7 @@ import { controlSocketPath, makeRuntimeDir } from './mountpoint.js';
 import { SupervisorLink } from './supervisor-link.js';
 
 const sessionFact = 'session';
+const handleFact = 'file handles';
 /** How long a daemon whose mount was taken away by umount(8) goes on uploading before it leaves the rest to the next mount. */
 const orphanDrainMs = 60_000;
 
@@ -34,6 +36,15 @@ async function main(): Promise<void> {
     await link.failed(known ? error.message : startFailure(error, link), known ? error.exitCode : 1);
     process.exit(known ? error.exitCode : 1);
   }
+}
+
+/** Of this cache directory, whose inode numbers mean nothing to the next one: a handle from before must not find another file. */
+function handleGeneration(db: Parts['db']): number {
+  const stored = db.fact(handleFact);
+  if (stored !== undefined) return Number(stored);
+  const made = randomInt(1, 2 ** 31);
+  db.setFact(handleFact, String(made));
+  return made;
 }
 
 function startFailure(error: unknown, { config }: SupervisorLink): string {
@@ -74,7 +85,7 @@ async function serve(link: SupervisorLink, life: Lifetime, log: Log): Promise<vo
   const over = new Promise<void>((resolve) => (ended = resolve));
   const session = FuseSession.start({
     device: link.device, fs: parts.fs, log, metrics, resend: generation > 0,
-    init: { posixAcl: true, noFlush: config.writeMode === 'back', ...(config.passthrough === 'auto' && process.getuid?.() === 0 && { passthrough: true, maxStackDepth: isOverlay(config.cacheDir) ? 2 : 1 }) },
+    init: { posixAcl: true, handleGeneration: handleGeneration(parts.db), noFlush: config.writeMode === 'back', ...(config.passthrough === 'auto' && process.getuid?.() === 0 && { passthrough: true, maxStackDepth: isOverlay(config.cacheDir) ? 2 : 1 }) },
     ...(resume && { resume }),
     onInit: (negotiated) => {
       parts.db.setFact(sessionFact, JSON.stringify(negotiated));

@@ -342,3 +342,43 @@ describe('readdir', () => {
     expect(await errnoOf(() => h.readdir('a'))).toBe('ENOTDIR');
   });
 });
+
+describe('file handles', () => {
+  const byNumber = (ino: number, name = '.'): Promise<number> => h.ask(async (ctx) => (await h.fs.lookup(ctx, ino, name)).attr!.ino);
+
+  test('find what the kernel has forgotten: files, directories, the root, and the parents of directories', async () => {
+    await h.mkdir('d');
+    await h.mkdir('d/sub');
+    await h.writeFile('d/file', 'x');
+    const [d, sub, file] = await Promise.all(['d', 'd/sub', 'd/file'].map(async (path) => (await h.getattr(path)).ino)) as [number, number, number];
+    await h.rename('d', 'renamed');
+    await h.remount();
+    for (const ino of [d, sub, file, rootIno]) expect(await byNumber(ino)).toBe(ino);
+    expect(await byNumber(sub, '..')).toBe(d);
+    expect(await byNumber(d, '..')).toBe(rootIno);
+    expect(await byNumber(rootIno, '..')).toBe(rootIno);
+    expect(await errnoOf(() => byNumber(file, '..'))).toBe('ENOTDIR');
+  });
+
+  test('are stale once the file is gone, here or in S3', async () => {
+    await h.stranger.put('theirs', 'x');
+    await h.mkdir('d');
+    await h.writeFile('d/file', 'x');
+    const [d, file, theirs] = await Promise.all(['d', 'd/file', 'theirs'].map(async (path) => (await h.getattr(path)).ino)) as [number, number, number];
+    await h.unlink('d/file');
+    await h.rmdir('d');
+    await h.stranger.delete('theirs');
+    h.clock.advance(61_000);
+    for (const ino of [d, file, theirs, 4711]) expect(await errnoOf(() => byNumber(ino))).toBe('ESTALE');
+    expect(await errnoOf(() => byNumber(d, '..'))).toBe('ESTALE');
+  });
+
+  test('of an open file without a name are stale: while it is open the kernel does not ask', async () => {
+    await h.writeFile('file', 'x');
+    const handle = await h.open('file');
+    await h.unlink('file');
+    expect(await errnoOf(() => byNumber(handle.ino))).toBe('ESTALE');
+    expect(await errnoOf(() => byNumber(handle.ino, '..'))).toBe('ENOTDIR');
+    await h.closeFile(handle);
+  });
+});

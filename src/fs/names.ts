@@ -4,7 +4,7 @@ import { FsError } from '../base/fs-error.js';
 import { andThen, type MaybePromise } from '../base/maybe-promise.js';
 import { OpenFlag, type Entry, type OpenReply, type RequestContext } from '../fuse/ops.js';
 import type { Dentry } from '../meta/dentry-table.js';
-import { FileType, isDirectory, isRegular, type Inode } from '../meta/inode.js';
+import { FileType, isDirectory, isRegular, rootIno, type Inode } from '../meta/inode.js';
 import { longAreaName } from '../s3/long-keys.js';
 import { scratchPrefix } from '../writeback/desired.js';
 import type { Attributes } from './attributes.js';
@@ -31,10 +31,31 @@ export class Names {
   ) {}
 
   lookup(ctx: RequestContext, parent: number, name: string): MaybePromise<Entry> {
+    if (name === '.') return this.byNumber(ctx, parent);
+    if (name === '..') return this.byNumber(ctx, this.parentOf(parent));
     checkName(name);
     const directory = this.inodes.directory(parent);
     const dentry = this.remote.find(directory, name, () => ctx.signal);
     return dentry instanceof Promise ? dentry.then((found) => this.found(ctx, parent, found)) : this.found(ctx, parent, dentry);
+  }
+
+  /** By a file handle. It must have a name still, and S3 is asked for that as for any other; an inode without one lives only while it is open, and then the kernel knows it. */
+  private byNumber(ctx: RequestContext, ino: number): MaybePromise<Entry> {
+    const inode = this.inodes.mustGet(ino);
+    if (ino === rootIno) return this.attributes.entry(inode, undefined);
+    const known = this.deps.tree.dentries.ofInode(ino)[0];
+    if (!known) throw new FsError(Errno.ESTALE, `inode ${ino} has no name`);
+    return andThen(this.remote.find(this.inodes.directory(known.parent), known.name, () => ctx.signal), (dentry) => {
+      if (dentry?.ino !== ino) throw new FsError(Errno.ESTALE, `inode ${ino} lost its name`);
+      return this.found(ctx, known.parent, dentry);
+    });
+  }
+
+  private parentOf(ino: number): number {
+    if (ino === rootIno) return rootIno;
+    const parent = this.deps.tree.dentries.ofInode(this.inodes.directory(ino).ino)[0]?.parent;
+    if (parent === undefined) throw new FsError(Errno.ESTALE, `directory ${ino} was removed`);
+    return parent;
   }
 
   private found(ctx: RequestContext, parent: number, dentry: Dentry | undefined): MaybePromise<Entry> {

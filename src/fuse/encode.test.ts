@@ -44,6 +44,19 @@ describe('replies, byte by byte as in fuse.h', () => {
     expect(b.subarray(40, 128).every((byte) => byte === 0)).toBe(true);
   });
 
+  it('the generation is that of the reply; the root and what is not there have none', () => {
+    const reply = new Reply();
+    reply.generation = 7;
+    const generations = [attr, { ...attr, ino: 1 }, null].map((each) => {
+      reply.entry({ attr: each, entryValidMs: 1, attrValidMs: 1 });
+      return Number(reply.buffer.readBigUInt64LE(16 + 8));
+    });
+    expect(generations).toEqual([7, 0, 0]);
+    const into = Buffer.alloc(300);
+    new DirentPacker(into, true, 7).add('name', attr.ino, attr.mode, 1, { attr, entryValidMs: 1, attrValidMs: 1 });
+    expect(Number(into.readBigUInt64LE(8))).toBe(7);
+  });
+
   it('fuse_statfs_out', () => {
     const reply = new Reply();
     reply.buffer.fill(0xff);

@@ -6,7 +6,7 @@
 import { assert } from '../base/assert.js';
 import type { Time } from '../base/clock.js';
 import { nameToBytes } from '../base/file-name.js';
-import { direntType, outBytes, outHeaderBytes, OpenReplyFlag } from './abi.js';
+import { direntType, outBytes, outHeaderBytes, OpenReplyFlag, rootIno } from './abi.js';
 import type { Attr, AttrReply, DirentSink, Entry, OpenReply, StatFs } from './ops.js';
 
 const body = outHeaderBytes;
@@ -47,10 +47,14 @@ export function putAttr(view: DataView, at: number, attr: Attr): void {
   view.setUint32(at + 84, 0, true);
 }
 
-/** struct fuse_entry_out. Generation 0 always: inode numbers are never reused (K14). A null attr gives nodeid 0, a negative entry. */
-export function putEntry(view: DataView, at: number, entry: Entry): void {
+/**
+ * struct fuse_entry_out. A null attr gives nodeid 0, a negative entry.
+ * @param generation the same for all inodes of a connection, as their numbers are never reused (K14): it tells the numbers of one cache directory from those of
+ *   the next, where someone kept a file handle. The root's is 0, says the kernel.
+ */
+export function putEntry(view: DataView, at: number, entry: Entry, generation = 0): void {
   putI64(view, at, entry.attr === null ? 0 : entry.attr.ino);
-  putI64(view, at + 8, 0);
+  putI64(view, at + 8, entry.attr === null || entry.attr.ino === rootIno ? 0 : generation);
   putI64(view, at + 16, Math.floor(entry.entryValidMs / 1000));
   putI64(view, at + 24, Math.floor(entry.attrValidMs / 1000));
   view.setUint32(at + 32, nsecOf(entry.entryValidMs), true);
@@ -80,11 +84,13 @@ function zero(view: DataView, at: number, bytes: number): void {
 
 /** The reused buffer for answers of fixed size. Each method fills the body and answers its length. */
 export class Reply {
+  /** Of all inodes. */
+  generation = 0;
   readonly buffer = Buffer.alloc(512);
   readonly view = new DataView(this.buffer.buffer, this.buffer.byteOffset, this.buffer.byteLength);
 
   entry(entry: Entry): number {
-    putEntry(this.view, body, entry);
+    putEntry(this.view, body, entry, this.generation);
     return outBytes.entry;
   }
 
@@ -127,7 +133,7 @@ export class Reply {
   }
 
   create(created: Entry & OpenReply): number {
-    putEntry(this.view, body, created);
+    putEntry(this.view, body, created, this.generation);
     putOpen(this.view, body + outBytes.entry, created);
     return outBytes.entry + outBytes.open;
   }
@@ -188,7 +194,7 @@ export class DirentPacker implements DirentSink {
   private readonly view: DataView;
 
   /** @param into the data part, as long as the kernel asked. */
-  constructor(private readonly into: Buffer, readonly plus: boolean) {
+  constructor(private readonly into: Buffer, readonly plus: boolean, private readonly generation = 0) {
     this.view = new DataView(into.buffer, into.byteOffset, into.byteLength);
   }
 
@@ -210,7 +216,7 @@ export class DirentPacker implements DirentSink {
     if (this.plus) {
       // nodeid 0 means "no attributes sent": not counted as a lookup
       if (entry?.attr && name !== '.' && name !== '..') {
-        putEntry(view, at, entry);
+        putEntry(view, at, entry, this.generation);
         this.lookups.push(entry.attr.ino);
       } else zero(view, at, outBytes.entry);
       at += outBytes.entry;

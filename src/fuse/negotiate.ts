@@ -13,6 +13,11 @@ export interface InitOptions {
    * answering would only cost every caller that asks for one (Rust, Node, stat(1)) a round trip after each LOOKUP.
    */
   readonly statx?: boolean;
+  /**
+   * Not 0: file handles (name_to_handle_at, an NFS server) outlive the kernel's memory of an inode, and the mount. For as long as inode numbers mean the
+   * same files this is the same number, and another one never.
+   */
+  readonly handleGeneration?: number;
   /** close(2) has nothing to wait for: ENOSYS once, and the kernel never asks again. */
   readonly noFlush?: boolean;
 }
@@ -35,6 +40,8 @@ export interface NegotiatedInit {
   readonly expireOnly: boolean;
   readonly posixAcl: boolean;
   readonly setxattrExt: boolean;
+  /** Of every inode but the root; 0: file handles live as long as the kernel remembers their inode. */
+  readonly generation: number;
 }
 
 export const pageBytes = 4096;
@@ -58,6 +65,7 @@ export function negotiate(offer: { major: number; minor: number; maxReadahead: n
   let wanted: bigint = taken;
   if (options.passthrough === true) wanted |= InitFlag.PASSTHROUGH;
   if (options.posixAcl === true) wanted |= InitFlag.POSIX_ACL | InitFlag.DONT_MASK;
+  if (options.handleGeneration !== undefined) wanted |= InitFlag.EXPORT_SUPPORT;
   const flags = wanted & offer.flags;
   const has = (flag: bigint): boolean => (flags & flag) !== 0n;
   const pages = has(InitFlag.MAX_PAGES) ? maxPages : 32;
@@ -78,5 +86,6 @@ export function negotiate(offer: { major: number; minor: number; maxReadahead: n
     expireOnly: has(InitFlag.HAS_EXPIRE_ONLY),
     posixAcl: has(InitFlag.POSIX_ACL),
     setxattrExt: has(InitFlag.SETXATTR_EXT),
+    generation: has(InitFlag.EXPORT_SUPPORT) ? options.handleGeneration! : 0,
   };
 }

@@ -102,7 +102,10 @@ export const Seek = { DATA: 3, HOLE: 4 } as const;
 export const XattrFlag = { CREATE: 1, REPLACE: 2 } as const;
 
 export interface FileSystem {
-  /** LOOKUP: a path walk met `name` in directory `parent`. One nlookup reference per positive answer. ENOENT may be thrown or answered as a negative entry. */
+  /**
+   * LOOKUP: a path walk met `name` in directory `parent`. One nlookup reference per positive answer. ENOENT may be thrown or answered as a negative entry.
+   * A file handle of an inode that the kernel has forgotten: `.` asks for the inode `parent` itself, which may be of any type, `..` for the parent of a directory; ESTALE if it is gone.
+   */
   lookup(ctx: RequestContext, parent: number, name: string): MaybePromise<Entry>;
   /** FORGET: the kernel drops `count` lookup references. No reply. */
   forget(ino: number, count: number): void;

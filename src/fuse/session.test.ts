@@ -44,6 +44,22 @@ describe('INIT (K1 to K4)', () => {
     expect(k.negotiations[0]).toMatchObject({ flags: '0x40000001', passthrough: false, hasResend: false, setxattrExt: false, maxPages: 32, maxStackDepth: 0 });
   });
 
+  it('gives every inode but the root the generation of its handles, where the kernel lets handles outlive its memory; the next daemon the same', async () => {
+    const toy = new ToyFileSystem();
+    const generationOf = async (k: FakeKernel, name: string): Promise<number> => Number((await k.ask(Opcode.LOOKUP, 1, pack(name))).body.readBigUInt64LE(8));
+    const first = kernel(toy, { init: { handleGeneration: 77 } });
+    await first.init();
+    expect(BigInt(first.negotiations[0]!.flags) & InitFlag.EXPORT_SUPPORT).toBe(InitFlag.EXPORT_SUPPORT);
+    await first.ask(Opcode.MKDIR, 1, pack(0o755, 0, 'd'));
+    expect(await generationOf(first, 'd')).toBe(77);
+    expect(await generationOf(kernel(toy, { init: { handleGeneration: 78 }, resume: first.negotiations[0]! }), 'd')).toBe(77);
+    const { generation: _unknown, ...earlier } = first.negotiations[0]!;
+    expect(await generationOf(kernel(toy, { init: { handleGeneration: 78 }, resume: earlier as typeof first.negotiations[0] & object }), 'd')).toBe(0);
+    const old = kernel(toy, { init: { handleGeneration: 77 } });
+    await old.init(InitFlag.ASYNC_READ | InitFlag.INIT_EXT);
+    expect(await generationOf(old, 'd')).toBe(0);
+  });
+
   it('refuses another major version', async () => {
     const k = kernel(new ToyFileSystem());
     expect((await k.ask(Opcode.INIT, 0, pack(8, 1, 0, 0))).error).toBe(-Errno.EINVAL);

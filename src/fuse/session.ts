@@ -84,6 +84,7 @@ export class FuseSession {
     this.logsDebug = this.log.level === 'debug' || this.log.level === 'trace';
     this.metrics = options.metrics;
     this.negotiated = options.resume;
+    this.reply.generation = options.resume?.generation ?? 0;
     this.metrics.gauge('fuse.in_flight', () => this.inFlight.size);
   }
 
@@ -248,6 +249,7 @@ export class FuseSession {
       return this.sendError(call, Errno.EINVAL);
     }
     this.negotiated = negotiated;
+    this.reply.generation = negotiated.generation;
     this.options.onInit(negotiated);
     this.log.info('negotiated', { minor: negotiated.minor, offered: negotiated.offeredFlags, flags: negotiated.flags, resent: call.resent });
     this.send(call, this.reply.init({ ...negotiated, flags: BigInt(negotiated.flags), maxReadahead: negotiated.maxReadaheadBytes, maxWrite: negotiated.maxWriteBytes }));
@@ -324,7 +326,7 @@ export class FuseSession {
       for (const lookupIno of packer?.lookups ?? []) this.fs.undelivered(call, { lookupIno });
     };
     const result = this.buffered(size, (pooled) => {
-      packer = new DirentPacker(pooled.data(size), plus);
+      packer = new DirentPacker(pooled.data(size), plus, this.reply.generation);
       return this.fs.readdir(call, call.ino, fh, offset, packer);
     }, (pooled) => {
       if (!this.sendPooled(call, pooled, packer!.length)) undo();

@@ -1,11 +1,11 @@
-/** What flags of a mount, given at its start or by a remount, change for programs. */
+/** What programs see of the mount itself: its flags, a remount, and file handles that outlive it. */
 import { readFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
-import { run, sh } from '../support/child.js';
+import { lacks, run, sh } from '../support/child.js';
 import { program } from '../support/mount.js';
 import { cannotMount, useWorld } from '../support/world.js';
 
-describe.skipIf(cannotMount)('flags of a mount', { timeout: 120_000 }, () => {
+describe.skipIf(cannotMount)('a mount', { timeout: 120_000 }, () => {
   const world = useWorld();
 
   it('setuid programs and device nodes work with --suid and --dev only', async () => {
@@ -38,5 +38,34 @@ describe.skipIf(cannotMount)('flags of a mount', { timeout: 120_000 }, () => {
     expect((await reader.cli('remount', ['--no-read-only'], { check: false })).stderr).toMatch(/was mounted to be read only/);
     expect((await run('cat', [reader.in('file')])).stdout).toBe('after\n');
     await reader.unmount();
+  });
+
+  it.skipIf(lacks('gcc'))('a file handle, as an NFS server keeps it, outlives daemon and mount, and is stale with another cache', async () => {
+    const tool = world.temp('file-handle');
+    await run('gcc', ['-O1', '-o', tool, new URL('../support/file-handle.c', import.meta.url).pathname]);
+    const mount = await world.mount();
+    await sh(`mkdir -p ${mount.in('a/b')}; echo text > ${mount.in('a/b/file')}; echo x > ${mount.in('gone')}`);
+    const save = async (name: string): Promise<string> => (await run(tool, ['save', mount.in(name)])).stdout.trim();
+    const [file, directory, gone, root] = [await save('a/b/file'), await save('a/b'), await save('gone'), await save('.')];
+    const ino = (await sh(`stat -c %i ${mount.in('a/b')}`)).stdout;
+    await sh(`rm ${mount.in('gone')}; mv ${mount.in('a')} ${mount.in('c')}`);
+    const check = async (at: string): Promise<void> => {
+      expect((await run(tool, ['read', at, file])).stdout).toBe('text\n');
+      expect((await run(tool, ['stat', at, directory])).stdout).toBe(ino);
+      expect((await run(tool, ['stat', at, root])).stdout).toBe('1\n');
+      expect((await run(tool, ['read', at, gone], { check: false })).code).toBe(116);
+    };
+    const daemon = await mount.kill9Daemon();
+    await mount.nextDaemon(daemon);
+    await check(mount.path);
+    await mount.unmount();
+    const { bucket, cacheDir } = mount;
+    const second = await world.mount({ bucket, cacheDir });
+    await check(second.path);
+    await second.unmount();
+    const other = await world.mount({ bucket });
+    await sh(`ls -R ${other.path}`); // it gives inodes the same numbers
+    expect((await run(tool, ['read', other.path, file], { check: false })).code).toBe(116);
+    await other.unmount();
   });
 });
