@@ -17,11 +17,19 @@ export class ContentDir {
   }
 
   shardOf(id: number): number { return id % shardCount; }
-  shardPath(shard: number): string { return shard === rootShard ? this.root : `${this.root}/${shard.toString(16).padStart(2, '0')}`; }
+  shardPath(shard: number): string { return shard === rootShard ? this.root : `${this.root}/${shardName(shard)}`; }
   path(id: number): string { return `${this.shardPath(this.shardOf(id))}/${id}`; }
+
+  /** Those that were made. */
+  shards(): number[] {
+    const names = new Set(fs.readdirSync(this.root));
+    return Array.from({ length: shardCount }, (_, shard) => shard).filter((shard) => names.has(shardName(shard)));
+  }
 
   /** Makes the directory for this file's name; false if it was there. Its own name is not durable yet. */
   makeShard(id: number): boolean {
     return fs.mkdirSync(this.shardPath(this.shardOf(id)), { recursive: true, mode: 0o700 }) !== undefined;
   }
 }
+
+function shardName(shard: number): string { return shard.toString(16).padStart(2, '0'); }

@@ -5,7 +5,7 @@
 import fs from 'node:fs';
 import type { Disk } from '../base/disk.js';
 import { errorCode } from '../base/errno.js';
-import { ContentDir, shardCount } from './content-dir.js';
+import type { ContentDir } from './content-dir.js';
 import type { ContentRows } from './content-rows.js';
 import { Flag, type EvictionIndex } from './eviction-index.js';
 
@@ -57,12 +57,8 @@ export interface ScanOptions {
 export async function scanFiles(options: ScanOptions): Promise<RecoveryReport> {
   const { rows, index, files, firstId } = options;
   const report = { orphans: 0, orphanBytes: 0, lost: [] as number[], vanished: 0, files: 0 };
-  for (let shard = 0; shard < shardCount; shard++) {
-    const dir = files.shardPath(shard);
-    const names = await fs.promises.readdir(dir).catch((error: unknown) => {
-      if (errorCode(error) === 'ENOENT') return [];
-      throw error;
-    });
+  for (const shard of files.shards()) {
+    const names = await fs.promises.readdir(files.shardPath(shard));
     const ids = names.map(Number).filter((id) => Number.isSafeInteger(id) && id > 0 && id < firstId && files.shardOf(id) === shard);
     for (let at = 0; at < ids.length; at += statsAtOnce) {
       if (options.signal.aborted) return report;

@@ -18,7 +18,6 @@ export const debounceMsMax = 30_000;
 /** A second mark of a key within this share of its delay changes nothing: create, chown, chmod, utimes and close are one debounce. */
 const sameMarkShare = 0.1;
 const recentMarksMax = 4096;
-const knownMax = 20_000;
 
 export interface JournalRow {
   readonly key: Key;
@@ -46,14 +45,18 @@ export class Journal {
   private readonly listeners = new Set<(dueMs: number) => void>();
   private readonly touchListeners = new Set<(key: Key) => void>();
   /** Rows that were marked a moment ago and not changed in any other way since. */
-  private readonly recentMarks = new LRUCache<Key, { readonly atMs: number; readonly delayMs: number }>({ max: recentMarksMax });
+  private readonly recentMarks: LRUCache<Key, { readonly atMs: number; readonly delayMs: number }>;
   /** Whether a key has a row: every reply about a file asks. */
-  private readonly known = new LRUCache<Key, boolean>({ max: knownMax });
+  private readonly known: LRUCache<Key, boolean>;
   private notifying = false;
   /** The earliest due time among the marks that the listeners are about to hear of. */
   private earliestDueMs = Infinity;
 
-  constructor(private readonly db: Db, private readonly clock: Clock) {}
+  /** @param knownMax keys that are known to have a row or none. */
+  constructor(private readonly db: Db, private readonly clock: Clock, knownMax = 20_000) {
+    this.known = new LRUCache({ max: knownMax });
+    this.recentMarks = new LRUCache({ max: Math.min(recentMarksMax, knownMax) });
+  }
 
   /**
    * In a transaction: look at `key` after `delayMs` of silence. A backoff that is running is not cut short (an outage

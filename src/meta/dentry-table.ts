@@ -13,17 +13,17 @@ export interface Dentry {
 
 interface Row { id: number; parent: number; name: string; ino: number; checked_at: number }
 
-/** Of each kind; some 5 MB. */
-const cachedMax = 20_000;
-
 /** Rows of `dentry` behind a bounded cache that knows of absent names, too; only this class writes them. */
 export class DentryTable {
-  private readonly byName = new LRUCache<string, Dentry | 'none'>({ max: cachedMax });
-  private readonly byIno = new LRUCache<number, readonly Dentry[]>({ max: cachedMax });
+  private readonly byName: LRUCache<string, Dentry | 'none'>;
+  private readonly byIno: LRUCache<number, readonly Dentry[]>;
   private readonly nextId: () => number;
   private lastId: number;
 
-  constructor(private readonly db: Db) {
+  /** @param cachedMax of each kind; the default is some 5 MB. */
+  constructor(private readonly db: Db, cachedMax = 20_000) {
+    this.byName = new LRUCache({ max: cachedMax });
+    this.byIno = new LRUCache({ max: cachedMax });
     this.nextId = db.reserveIds('dentry');
     this.lastId = db.prepare<[], { id: number | null }>('SELECT max(id) AS id FROM dentry').get()?.id ?? 0;
   }

@@ -19,11 +19,13 @@ export class Tree {
   readonly dentries: DentryTable;
   readonly objects: ObjectTable;
   /** ino of a directory -> its key. Dropped as a whole when any directory moves. */
-  private readonly directoryKeys = new LRUCache<number, string>({ max: 10_000, maxSize: 8 << 20, sizeCalculation: (key) => key.length + 1 });
+  private readonly directoryKeys: LRUCache<number, string>;
 
-  constructor(readonly db: Db) {
-    this.inodes = new InodeTable(db);
-    this.dentries = new DentryTable(db);
+  /** @param cachedMax inodes, names and paths of directories that are kept in memory, each; for tests, which want to see them come and go. */
+  constructor(readonly db: Db, cachedMax?: number) {
+    this.directoryKeys = new LRUCache({ max: cachedMax ?? 10_000, maxSize: 8 << 20, sizeCalculation: (key) => key.length + 1 });
+    this.inodes = new InodeTable(db, cachedMax);
+    this.dentries = new DentryTable(db, cachedMax);
     this.objects = new ObjectTable(db);
   }
 

@@ -31,6 +31,8 @@ import { Writeback } from './writeback.js';
 /** In memory where there is such a place: these tests wait for fdatasync thousands of times. */
 const root = existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
 const KiB = 1024;
+/** Inodes, names and journal keys in memory: so few that they come and go in every test. */
+const cachedMax = 4;
 export const testConfig = {
   ...defaultWritebackConfig, groupMs: 0, uploadsMax: 4, singlePutBytesMax: 64 * KiB, partBytes: 16 * KiB, copyPartBytes: 16 * KiB, copyBytesMax: 256 * KiB,
   metadataPutBytesMax: KiB, coalesceAboveBytes: 128 * KiB, holdBytesMax: 128 * KiB, reuseAboveBytes: 96 * KiB, reusePartBytesMin: 8 * KiB,
@@ -58,7 +60,7 @@ export class TestMount {
     readonly dir: string, readonly clock: ManualClock, readonly memory: MemoryObjectStore, readonly faulty: FaultyStore, readonly tap: Tap,
     readonly db: Db, readonly contents: ContentStore, config: Partial<WritebackConfig>, hooks: Partial<WritebackDeps['hooks']>, sealer?: Sealer,
   ) {
-    const tree = new Tree(db);
+    const tree = new Tree(db, cachedMax);
     if (!tree.inodes.get(rootIno)) db.tx(() => tree.createRoot({ uid: 0, gid: 0, mode: FileType.DIR | 0o755, time: clock.time() }));
     tapMemory(memory, tap);
     const keys = new LongKeys('');
@@ -68,7 +70,7 @@ export class TestMount {
     });
     this.reader = reader;
     let seed = 1;
-    const tables = { tree, journal: new Journal(db, clock), attempts: new AttemptTable(db), conflicts: new ConflictTable(db), digests: new BlockDigestTable(db) };
+    const tables = { tree, journal: new Journal(db, clock, cachedMax), attempts: new AttemptTable(db), conflicts: new ConflictTable(db), digests: new BlockDigestTable(db) };
     const links = new HardLinks({
       ...tables, clock, log: silentLog, metrics: new Metrics(), openCount: () => 0, orphaned: () => undefined, config: { keyPrefix: '', uploadDelayMs: testConfig.uploadDelayMs, readOnly: false },
       kernel: { nameChanged: (parent, name) => this.announced.push(`${parent}/${name}`), contentChanged: () => undefined },

@@ -13,6 +13,7 @@ import { ManualClock } from '../base/clock.js';
 import { isDirectory } from '../meta/inode.js';
 import { scratchPrefix } from './desired.js';
 import { TestMount, type Mutation } from './fixture.js';
+import { checkModel, modelSeed, modelTimeoutMs } from '../../test/support/model-run.js';
 
 const files = ['a', 'b', 'c', 'd/x', 'd/y', 'e/x', 'e/s/x'];
 const dirs = ['d', 'e', 'e/s', 'f'];
@@ -286,10 +287,8 @@ function pick<T>(list: readonly T[], at: number): T {
   return list[at % list.length]!;
 }
 
-test('promises 1 to 3: whatever happens in whatever order, S3 ends up as the tree, whole, and nobody lost anything', async () => {
-  const runs = Number(process.env['HEARTHFS_MODEL_RUNS'] ?? 40);
-  const { HEARTHFS_MODEL_SEED: modelSeed, HEARTHFS_MODEL_PATH: path } = process.env; // what a failure printed
-  await fc.assert(fc.asyncProperty(fc.array(opArbitrary, { minLength: 5, maxLength: 45 }), fc.nat(1_000_000), fc.constantFrom(0, 0.1, 0.3), async (ops, seed, rate) => {
+test(`promises 1 to 3: whatever happens in whatever order, S3 ends up as the tree, whole, and nobody lost anything (HEARTHFS_MODEL_SEED=${modelSeed})`, async () => {
+  await checkModel('write-back model', fc.asyncProperty(fc.array(opArbitrary, { minLength: 5, maxLength: 45 }), fc.nat(1_000_000), fc.constantFrom(0, 0.1, 0.3), async (ops, seed, rate) => {
     const harness = new Harness(seed, rate);
     await harness.open();
     try {
@@ -299,5 +298,5 @@ test('promises 1 to 3: whatever happens in whatever order, S3 ends up as the tre
     } finally {
       await harness.mount.close();
     }
-  }), { numRuns: runs, ...(modelSeed !== undefined && { seed: Number(modelSeed) }), ...(path !== undefined && { path }), interruptAfterTimeLimit: Number(process.env['HEARTHFS_MODEL_MS'] ?? 100_000), markInterruptAsFailure: false });
-}, 600_000);
+  }), { runs: 40, ms: 100_000 });
+}, modelTimeoutMs(100_000));

@@ -45,7 +45,9 @@ function pick<T>(list: readonly T[], index: number): T {
 
 /** Bytes that tell where they belong. */
 function pattern(seed: number, length: number): Buffer {
-  return Buffer.from(Array.from({ length }, (_, index) => (seed * 31 + index * 7 + (index >> 8)) & 0xff));
+  const bytes = Buffer.allocUnsafe(length);
+  for (let index = 0; index < length; index++) bytes[index] = seed * 31 + index * 7 + (index >> 8);
+  return bytes;
 }
 
 class NewName extends Step {

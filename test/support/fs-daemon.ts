@@ -42,6 +42,8 @@ export interface DaemonOptions {
   readonly umask?: number;
   /** Supplementary groups of processes, by their ids. */
   readonly groups?: Readonly<Record<number, readonly number[]>>;
+  /** Inodes, names and journal keys in memory; few of them: what is looked up is read from the database again. */
+  readonly cachedMax?: number;
   /** State in the temporary directory on a real disk; default: in memory, where syncs cost nothing. */
   readonly onDisk?: boolean;
   /** Sizes at which write-back changes its ways. */
@@ -87,10 +89,11 @@ export class FsDaemon {
     const db = Db.open({ dir, log, metrics, ballastBytes: 0, disk, onFatal: (error) => void errors.push(`fatal: ${String(error)}`) });
     tapCommits(db, world.point);
     const contents = await ContentStore.open({ db, dir, limitBytes: options.limitBytes ?? 2 ** 30, minFree: { bytes: 0 }, clock, log, metrics, upkeepMs: 0, disk, noProgressMs: 200 });
-    const tree = new Tree(db);
+    const cachedMax = options.cachedMax ?? 256;
+    const tree = new Tree(db, cachedMax);
     const umask = options.umask ?? 0o022;
     if (!tree.inodes.get(rootIno)) db.tx(() => tree.createRoot({ uid: 0, gid: 0, mode: 0o040755, time: clock.time() }));
-    const journal = new Journal(db, clock);
+    const journal = new Journal(db, clock, cachedMax);
     const attempts = new AttemptTable(db);
     const conflicts = new ConflictTable(db);
     const discovery = new Discovery(tree, { uid: 0, gid: 0, umask });
