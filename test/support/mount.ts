@@ -7,9 +7,10 @@ import { closeSync, openSync, readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { ControlClient } from '../../src/control/client.js';
-import type { Status, Stats } from '../../src/control/api.js';
+import type { Command, RequestOf, ResultOf, Status, Stats } from '../../src/control/api.js';
 import { controlSocketPath } from '../../src/daemon/mountpoint.js';
 import { delay, dyingWithUs, isAlive, kill9, run, until, type RunOptions, type RunResult } from './child.js';
+import { patience } from './scale.js';
 import type { TestBucket } from './s3.js';
 
 export const program = new URL('../../bin/hearthfs.js', import.meta.url).pathname;
@@ -81,6 +82,11 @@ export class TestMount {
 
   stats(): Promise<Stats> {
     return this.client.call('stats', {});
+  }
+
+  /** A command without the command line. Waits for a daemon that is being replaced. */
+  ask<C extends Command>(command: C, request: RequestOf<C>): Promise<ResultOf<C>> {
+    return new ControlClient(controlSocketPath(this.path), this.path, { connectTimeoutMs: 20_000 * patience }).call(command, request);
   }
 
   get supervisorPid(): number {

@@ -105,8 +105,12 @@ export class TestBucket {
   }
 
   async get(key: string): Promise<Buffer> {
+    return (await this.object(key)).bytes;
+  }
+
+  async object(key: string): Promise<{ readonly bytes: Buffer; readonly metadata: Readonly<Record<string, string>> }> {
     const answer = await this.s3.client.send(new GetObjectCommand({ Bucket: this.name, Key: this.prefix + key }));
-    return Buffer.from(await answer.Body!.transformToByteArray());
+    return { bytes: Buffer.from(await answer.Body!.transformToByteArray()), metadata: answer.Metadata ?? {} };
   }
 
   /** Without holding the object in memory. */
