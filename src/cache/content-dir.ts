@@ -8,7 +8,7 @@ export const shardCount = 256;
 export const rootShard = -1;
 
 export class ContentDir {
-  private readonly root: string;
+  readonly root: string;
   constructor(dir: string) {
     this.root = join(dir, 'content');
     if (fs.existsSync(this.root)) return;

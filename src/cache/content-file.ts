@@ -190,16 +190,6 @@ export class ContentFile {
     return isQuiescent(this.path);
   }
 
-  /** Runs `use` with a descriptor that was opened read-only for it: what passthrough registers (S2). */
-  withReadOnly<T>(use: (fd: number) => T): T {
-    const fd = fs.openSync(this.path, 'r');
-    try {
-      return use(fd);
-    } finally {
-      fs.closeSync(fd);
-    }
-  }
-
   /** A GET landed in [start, end): readable at once; stored once the data is synced. */
   markPresent(start: number, end: number): void {
     if (!this.missingSet.intersects(start, end)) return;

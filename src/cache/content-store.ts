@@ -276,6 +276,8 @@ export class ContentStore implements ContentHost {
   }
 
   /** D5: open for writing without passthrough from here on. */
+  /** All content files lie below it. */
+  get directory(): string { return this.files.root; }
   get isAboveHighWater(): boolean { return this.space.isAboveHighWater; }
 
   setLimit(limitBytes: number): void {

@@ -39,6 +39,12 @@ describe('mount.fuse.hearthfs', () => {
     expect(mountHelperArgs(['s3://b', '/m', '-o', 'nosuid,nodev,suid,ro,rw'])).toEqual(['mount', 's3://b', '/m', '--suid']);
   });
 
+  it('knows the spellings of mount(8) for atime; the last one counts', () => {
+    expect(mountHelperArgs(['s3://b', '/m', '-o', 'strictatime,nodiratime,noatime'])).toEqual(['mount', 's3://b', '/m', '--atime=noatime']);
+    expect(mountHelperArgs(['s3://b', '/m', '-o', 'noatime,atime=strictatime'])).toEqual(['mount', 's3://b', '/m', '--atime=strictatime']);
+    expect(mountHelperArgs(['s3://b', '/m', '-o', 'noatime,relatime,ttl=5s'])).toEqual(['mount', 's3://b', '/m', '--atime=relatime', '--ttl=5s']);
+  });
+
   it('ends with the exit codes of mount(8)', async () => {
     const quiet = (): void => undefined;
     expect(await mountHelper(['s3://b', '/m'], () => Promise.resolve(0), quiet)).toBe(0);

@@ -8,12 +8,15 @@ import { nearest } from './parse.js';
 
 /** Options that are mount(8)'s or systemd's own business, or describe what is always so. */
 const ignored = new Set([
-  'defaults', 'auto', 'noauto', 'nofail', '_netdev', 'user', 'users', 'nouser', 'owner', 'group', 'rw', 'exec', 'nosuid', 'nodev', 'async', 'atime', 'relatime', 'noatime', 'nodiratime',
-  'strictatime', 'lazytime', 'nolazytime', 'diratime', 'silent', 'loud', 'default_permissions',
+  'defaults', 'auto', 'noauto', 'nofail', '_netdev', 'user', 'users', 'nouser', 'owner', 'group', 'rw', 'exec', 'nosuid', 'nodev', 'async', 'norelatime', 'nostrictatime', 'nodiratime',
+  'lazytime', 'nolazytime', 'diratime', 'silent', 'loud', 'default_permissions',
 ]);
 
 /** The last one counts. */
 const opposites: Readonly<Record<string, string>> = { suid: 'nosuid', dev: 'nodev', ro: 'rw' };
+
+/** How mount(8) names the values of --atime. */
+const atimes: Readonly<Record<string, string>> = { atime: 'relatime', relatime: 'relatime', noatime: 'noatime', strictatime: 'strictatime' };
 
 /** Options that would promise something hearthfs does not do. */
 const refused: Readonly<Record<string, string>> = {
@@ -48,7 +51,8 @@ export function mountHelperArgs(argv: readonly string[]): string[] | null {
     return fake || access === undefined ? null : ['remount', directory, access === 'ro' ? '--read-only' : '--no-read-only'];
   }
   const flags = options.filter((option, i) => !(option in opposites && options.indexOf(opposites[option]!, i) > i)).flatMap((option) => toFlag(option, sloppy));
-  return fake ? null : ['mount', source, directory, ...flags];
+  const atime = flags.findLastIndex((flag) => flag.startsWith('--atime='));
+  return fake ? null : ['mount', source, directory, ...flags.filter((flag, i) => i === atime || !flag.startsWith('--atime='))];
 }
 
 /** Commas separate; `\,` is a comma in a value. */
@@ -64,6 +68,8 @@ function toFlag(option: string, sloppy: boolean): string[] {
   const reason = refused[name];
   if (reason !== undefined) throw new UserError(`The mount option ${name} cannot be used: ${reason}`, 2);
   if (name === 'ro') return ['--read-only'];
+  const atime = value === undefined ? atimes[name] : undefined;
+  if (atime !== undefined) return [`--atime=${atime}`];
   const flag = name.replaceAll('_', '-');
   const known = [...Object.values(mountOptions).map((spec) => ({ name: spec.name as string, kind: spec.kind })), { name: 'config', kind: 'text' }];
   const spec = known.find((candidate) => candidate.name === flag);

@@ -32,7 +32,7 @@ describe('the options of mount', () => {
     expect(resolve([])).toEqual({
       bucket: 'bucket', prefix: '', mountpoint: '/work/mnt', pathStyle: false, cacheDir: defaultCacheDir({ bucket: 'bucket', prefix: '', endpoint: undefined }, { uid: 1000, home: '/home/u' }),
       cacheSizeBytes: 20 * 2 ** 30, minFree: { percent: 5 }, writeMode: 'back', fsync: 'local', readMode: 'stream', ttlMs: 60_000, attributes: 'full', readOnly: false,
-      uid: 1000, gid: 1000, umask: 0o022, allowOther: false, suid: false, dev: false, transport: 'kernel', passthrough: 'auto', logLevel: 'info', foreground: false, deadlineMs: 10_000, uploadDelayMs: 1_000,
+      uid: 1000, gid: 1000, umask: 0o022, allowOther: false, suid: false, dev: false, atime: 'relatime', transport: 'kernel', passthrough: 'auto', logLevel: 'info', foreground: false, deadlineMs: 10_000, uploadDelayMs: 1_000,
       journalIntervalMs: 1_000, transferWorkers: 2, uploadsMax: 32, downloadsMax: 64,
     });
   });
@@ -41,13 +41,13 @@ describe('the options of mount', () => {
     const config = resolve([
       '--endpoint', 'http://127.0.0.1:9000/', '--region=eu-west-1', '--profile', 'p', '--no-path-style', '--cache-dir', 'c', '--cache-size', '1.5GB', '--min-free', '10GiB',
       '--write-mode', 'through', '--fsync', 'remote', '--read-mode', 'store', '--ttl', 'exclusive', '--attributes', 'listing', '--read-only', '--uid', '5', '--gid', '6', '--umask', '0077',
-      '--allow-other', '--transport', 'kernel', '--passthrough', 'off', '--metrics', '[::1]:9090', '--log-level', 'debug', '--log-file', '/var/log/h.log', '--foreground', '--deadline', '500ms',
+      '--allow-other', '--atime', 'noatime', '--transport', 'kernel', '--passthrough', 'off', '--metrics', '[::1]:9090', '--log-level', 'debug', '--log-file', '/var/log/h.log', '--foreground', '--deadline', '500ms',
       '--upload-delay', '0', '--journal-interval', '2s', '--workers', '4', '--uploads', '8', '--downloads', '9',
     ], { source: 's3://bucket/a/b//' });
     expect(config).toEqual({
       bucket: 'bucket', prefix: 'a/b/', mountpoint: '/work/mnt', endpoint: 'http://127.0.0.1:9000', region: 'eu-west-1', profile: 'p', pathStyle: false, cacheDir: '/work/c',
       cacheSizeBytes: 1.5e9, minFree: { bytes: 10 * 2 ** 30 }, writeMode: 'through', fsync: 'remote', readMode: 'store', ttlMs: null, attributes: 'listing', readOnly: true,
-      uid: 5, gid: 6, umask: 0o077, allowOther: true, suid: false, dev: false, transport: 'kernel', passthrough: 'off', metrics: '[::1]:9090', logLevel: 'debug', logFile: '/var/log/h.log', foreground: true, deadlineMs: 500,
+      uid: 5, gid: 6, umask: 0o077, allowOther: true, suid: false, dev: false, atime: 'noatime', transport: 'kernel', passthrough: 'off', metrics: '[::1]:9090', logLevel: 'debug', logFile: '/var/log/h.log', foreground: true, deadlineMs: 500,
       uploadDelayMs: 0, journalIntervalMs: 2_000, transferWorkers: 4, uploadsMax: 8, downloadsMax: 9,
     });
   });

@@ -101,6 +101,10 @@ export const mountOptions = Object.freeze({
     name: 'dev', kind: 'boolean', unit: '', default: 'false', parse: parseBoolean,
     why: 'whoever can write to the bucket could reach every device here', help: 'let device nodes be opened (root only)',
   }),
+  atime: option({
+    name: 'atime', kind: 'text', unit: 'relatime|noatime|strictatime', default: 'relatime', parse: parseChoice('relatime', 'noatime', 'strictatime'),
+    why: 'what local disks do', help: 'when reading a file moves its access time: if it says something new, never, or always',
+  }),
   transport: option({
     name: 'transport', kind: 'text', unit: 'kernel', default: 'kernel', parse: parseChoice('kernel'), why: 'the only one in this version', help: 'how to talk to the kernel',
   }),

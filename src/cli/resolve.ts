@@ -81,7 +81,7 @@ export function resolveConfig(source: string, mountpointText: string, flags: Par
     pathStyle: o.pathStyle ?? endpoint !== undefined,
     cacheDir, cacheSizeBytes, minFree: o.minFree!,
     writeMode: o.writeMode!, fsync: o.fsync!, readMode: o.readMode!, ttlMs: o.ttl!, attributes: o.attributes!, readOnly: o.readOnly!,
-    uid: o.uid ?? world.uid, gid: o.gid ?? world.gid, umask: o.umask!, allowOther: o.allowOther ?? world.uid === 0, suid: o.suid!, dev: o.dev!, transport: o.transport!, passthrough: o.passthrough!,
+    uid: o.uid ?? world.uid, gid: o.gid ?? world.gid, umask: o.umask!, allowOther: o.allowOther ?? world.uid === 0, suid: o.suid!, dev: o.dev!, atime: o.atime!, transport: o.transport!, passthrough: o.passthrough!,
     ...(o.metrics === undefined ? {} : { metrics: o.metrics }),
     logLevel: o.logLevel!,
     ...(logFile === undefined ? {} : { logFile }),

@@ -129,7 +129,7 @@ export async function compose(config: MountConfig, generation: number, kernel: K
     clock, log, metrics, db, tree, discovery, journal, attempts, links, contents, reader, store, keys, health, uploads: writeback, kernel, groupsOf: groupsOfProcess,
     config: {
       ttlMs: config.ttlMs, attributes: config.attributes, writeMode: config.writeMode, fsync: config.fsync, deadlineMs: config.deadlineMs,
-      uploadDelayMs: config.uploadDelayMs, smallFileBytes, readOnly: config.readOnly,
+      uploadDelayMs: config.uploadDelayMs, smallFileBytes, readOnly: config.readOnly, atime: atimeOf(config),
     },
   }, generation));
   if (generation === 0) fs.newConnection();
@@ -145,6 +145,11 @@ export async function compose(config: MountConfig, generation: number, kernel: K
   life.own(new JournalInterval(fs.durability, config.journalIntervalMs, log));
   if (!config.readOnly && !capabilities.readOnly) writeback.start();
   return { config, clock, db, tree, journal, conflicts, contents, reader, writeback, fs, health, capabilities, readOnly: config.readOnly || capabilities.readOnly };
+}
+
+/** A mount that changes nothing changes no atime. */
+export function atimeOf(config: Pick<MountConfig, 'atime' | 'readOnly'>): MountConfig['atime'] {
+  return config.readOnly ? 'noatime' : config.atime;
 }
 
 /** D4: the disk failed. Stop at once; the supervisor starts the next daemon, which recovers. */

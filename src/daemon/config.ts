@@ -28,6 +28,8 @@ export interface MountConfig {
   /** setuid programs and device nodes of the mount work; else it is nosuid, nodev. */
   readonly suid: boolean;
   readonly dev: boolean;
+  /** When reading a file moves its atime. */
+  readonly atime: 'relatime' | 'noatime' | 'strictatime';
   readonly transport: 'kernel';
   /** `auto`: wherever the kernel allows it. */
   readonly passthrough: 'auto' | 'off';

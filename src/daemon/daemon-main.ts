@@ -1,19 +1,21 @@
 /** The daemon: started by the supervisor with the device as descriptor 3; composes everything, serves, and drains when the mount is gone. */
 import { randomInt } from 'node:crypto';
-import { appendFileSync, statfsSync, unlinkSync } from 'node:fs';
+import { appendFileSync, closeSync, openSync, statfsSync, unlinkSync } from 'node:fs';
 import { Errno, errnoName } from '../base/errno.js';
+import { SystemError } from '../base/libc.js';
 import { Lifetime } from '../base/lifetime.js';
 import { createLog, toStandardError, type Log } from '../base/log.js';
 import { Metrics } from '../base/metrics.js';
 import { UserError } from '../base/user-error.js';
 import { serveControl } from '../control/server.js';
 import { DbError } from '../db/db-error.js';
+import { BackingView, type AtimeMode } from '../fuse/backing-view.js';
 import { Notifier } from '../fuse/notifier.js';
 import type { NegotiatedInit } from '../fuse/negotiate.js';
 import { closeBacking, openBacking } from '../fuse/passthrough.js';
 import { FuseSession } from '../fuse/session.js';
 import { serveMetrics } from '../http/metrics.js';
-import { compose, type Parts } from './compose.js';
+import { atimeOf, compose, type Parts } from './compose.js';
 import { DaemonControl } from './control-target.js';
 import { controlSocketPath, makeRuntimeDir } from './mountpoint.js';
 import { SupervisorLink } from './supervisor-link.js';
@@ -74,9 +76,22 @@ async function serve(link: SupervisorLink, life: Lifetime, log: Log): Promise<vo
 
   const stored = generation > 0 ? parts.db.fact(sessionFact) || undefined : undefined;
   const resume = stored === undefined ? undefined : (JSON.parse(stored) as NegotiatedInit);
+  const wantsPassthrough = config.passthrough === 'auto' && process.getuid?.() === 0;
+  const view = wantsPassthrough ? backingView(parts.contents.directory, atimeOf(config), log) : undefined;
+  if (view) life.own(view);
   const usePassthrough = (negotiated: NegotiatedInit): void => {
     if (!negotiated.passthrough) return;
-    parts.fs.passthrough.enable({ open: (fd) => openBacking(link.device, fd), close: (id) => closeBacking(link.device, id) });
+    parts.fs.passthrough.enable({
+      open: (path) => {
+        const fd = view?.openFile(path) ?? openSync(path, 'r');
+        try {
+          return openBacking(link.device, fd);
+        } finally {
+          closeSync(fd);
+        }
+      },
+      close: (id) => closeBacking(link.device, id),
+    });
   };
   if (resume) usePassthrough(resume);
   if (generation === 0) parts.db.setFact(sessionFact, ''); // what an earlier mount negotiated is no news to a successor
@@ -85,7 +100,7 @@ async function serve(link: SupervisorLink, life: Lifetime, log: Log): Promise<vo
   const over = new Promise<void>((resolve) => (ended = resolve));
   const session = FuseSession.start({
     device: link.device, fs: parts.fs, log, metrics, resend: generation > 0,
-    init: { posixAcl: true, handleGeneration: handleGeneration(parts.db), noFlush: config.writeMode === 'back', ...(config.passthrough === 'auto' && process.getuid?.() === 0 && { passthrough: true, maxStackDepth: isOverlay(config.cacheDir) ? 2 : 1 }) },
+    init: { posixAcl: true, handleGeneration: handleGeneration(parts.db), noFlush: config.writeMode === 'back', ...((view !== undefined || (wantsPassthrough && atimeOf(config) === 'relatime')) && { passthrough: true, maxStackDepth: isOverlay(config.cacheDir) ? 2 : 1 }) },
     ...(resume && { resume }),
     onInit: (negotiated) => {
       parts.db.setFact(sessionFact, JSON.stringify(negotiated));
@@ -134,6 +149,17 @@ async function drainOrphaned(parts: Parts, log: Log): Promise<void> {
 }
 
 /** OVERLAYFS_SUPER_MAGIC of statfs(2): a cache on it needs one more level of stacking (K7). */
+/** Undefined: then the kernel keeps atime as the disk of the cache directory is mounted, mostly with relatime. */
+function backingView(directory: string, atime: AtimeMode, log: Log): BackingView | undefined {
+  try {
+    return BackingView.open(directory, atime);
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    if (atime !== 'relatime') log.warn(`no passthrough: it cannot be kept to ${atime}`, { room: 'daemon', error });
+    return undefined;
+  }
+}
+
 function isOverlay(path: string): boolean {
   return statfsSync(path).type === 0x794c7630;
 }

@@ -24,6 +24,8 @@ export interface FsConfig {
   readonly uploadDelayMs: number;
   readonly smallFileBytes: number;
   readonly readOnly: boolean;
+  /** When reading a file moves its atime. */
+  readonly atime: 'relatime' | 'noatime' | 'strictatime';
 }
 
 /** Waits for S3 to have what the tree has; implemented by `writeback/`. */

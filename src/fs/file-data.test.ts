@@ -381,3 +381,25 @@ test('S3: whoever changes bytes that are being copied waits for the copy, and a 
   expect((await h.pread(handle, 0, 10)).toString()).toMatch(/^aft(er!)?$/); // whichever came last
   await h.closeFile(handle);
 });
+
+describe('atime', () => {
+  /** Seconds by which it moved at a first, a second and, a day and a bit later, a third read. */
+  async function moved(atime: 'relatime' | 'noatime' | 'strictatime'): Promise<number[]> {
+    const h = await mounted({ config: { atime } });
+    await h.writeFile('a', 'text');
+    const start = (await h.getattr('a')).atime.sec;
+    const at: number[] = [];
+    for (const seconds of [10, 20, 90_000]) {
+      h.clock.advance(seconds * 1000);
+      expect((await h.readFile('a')).toString()).toBe('text');
+      at.push((await h.getattr('a')).atime.sec - start);
+    }
+    return at;
+  }
+
+  test('moves with relatime if it says something new, with strictatime at each read, with noatime never', async () => {
+    expect(await moved('relatime')).toEqual([10, 10, 90_030]);
+    expect(await moved('strictatime')).toEqual([10, 30, 90_030]);
+    expect(await moved('noatime')).toEqual([0, 0, 0]);
+  });
+});

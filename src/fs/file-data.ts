@@ -200,11 +200,13 @@ export class FileData {
     return done;
   }
 
-  /** atime as relatime keeps it: only when it says something new. It never causes an upload by itself (J11). */
+  /** relatime: only when it says something new. It never causes an upload by itself (J11). */
   private noteAccess(inode: Inode): void {
+    const { atime } = this.deps.config;
+    if (atime === 'noatime') return;
     const now = this.deps.clock.now();
     const atimeMs = inode.atime.sec * 1000;
-    if (atimeMs > inode.mtime.sec * 1000 && atimeMs > inode.ctime.sec * 1000 && now - atimeMs < relatimeMs) return;
+    if (atime === 'relatime' && atimeMs > inode.mtime.sec * 1000 && atimeMs > inode.ctime.sec * 1000 && now - atimeMs < relatimeMs) return;
     inode.atime = this.deps.clock.time();
     this.deps.tree.inodes.keepVolatile(inode);
   }

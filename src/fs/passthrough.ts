@@ -10,8 +10,8 @@ import type { OpenFiles } from './open-files.js';
 
 /** The device's backing-file calls; bound to it by the daemon once INIT took PASSTHROUGH. */
 export interface BackingDevice {
-  /** @throws SystemError where the kernel refuses this file (K7). */
-  open(fd: number): number;
+  /** @param path of a content file. @throws SystemError where the kernel refuses this file (K7). */
+  open(path: string): number;
   close(backingId: number): void;
 }
 
@@ -201,7 +201,7 @@ export class Passthrough {
     this.deps.kernel.attributesChanged(ino);
   }
 
-  /** The kernel keeps the content file's atime as its file system is told to (relatime, mostly); by itself it is never uploaded (J11). */
+  /** The kernel keeps the content file's atime, as the mount is told to; by itself it is never uploaded (J11). */
   private takeAccess(inode: Inode, backing: Backing, stat: ContentStat): void {
     if (stat.atimeNs === backing.atimeNs) return;
     backing.atimeNs = stat.atimeNs;
@@ -266,7 +266,7 @@ export class Passthrough {
   private register(inode: Inode, file: ContentFile): Backing | undefined {
     let id: number;
     try {
-      id = file.withReadOnly((fd) => this.device!.open(fd));
+      id = this.device!.open(file.path);
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
       this.deps.metrics.add('fuse.passthrough_refused'); // K7: an ordinary open

@@ -68,4 +68,24 @@ describe.skipIf(cannotMount)('a mount', { timeout: 120_000 }, () => {
     expect((await run(tool, ['read', other.path, file], { check: false })).code).toBe(116);
     await other.unmount();
   });
+
+  it('atime of files the kernel reads by itself follows --atime, also after a crash; a read-only mount leaves it alone', async () => {
+    const first = await world.mount({ args: ['--atime', 'noatime'] });
+    const { bucket, cacheDir } = first;
+    await sh(`cd ${first.path} && for f in a b; do echo text > $f; touch -a -d '2001-02-03 04:05:06Z' $f; done`);
+    const atimes = async (dir: string): Promise<string> => (await sh(`cd ${dir} && cat a b > /dev/null && stat -c %X a b | sort -u`)).stdout.trim();
+    expect((await first.status()).passthrough).toBe(true);
+    expect(await atimes(first.path)).toBe('981173106');
+    const daemon = await first.kill9Daemon();
+    await first.nextDaemon(daemon);
+    expect(await atimes(first.path)).toBe('981173106');
+    await first.unmount();
+    const reader = await world.mount({ bucket, cacheDir, args: ['--read-only', '--atime', 'strictatime'] });
+    expect(await atimes(reader.path)).toBe('981173106');
+    await reader.unmount();
+    const strict = await world.mount({ bucket, cacheDir, args: ['--atime', 'strictatime'] });
+    await sh(`cd ${strict.path} && touch -a -d '2100-01-01 00:00:00Z' a && cat a > /dev/null`); // later than its other times: nothing new to relatime
+    expect(Number((await sh(`stat -c %X ${strict.in('a')}`)).stdout)).toBeLessThan(Date.now() / 1000 + 60);
+    await strict.unmount();
+  });
 });

@@ -121,7 +121,7 @@ export class FsDaemon {
       hooks: { isBusy: (ino) => late.fs?.isBusy(ino) ?? false, holdWrites: (ino) => late.fs?.holdWrites(ino) ?? (() => undefined), openCount: (ino) => late.fs?.files.openCount(ino) ?? 0, orphaned: (ino) => late.fs?.orphaned(ino), ...kernel },
     });
     const config: FsConfig = {
-      ttlMs: 60_000, attributes: 'full', writeMode: 'back', fsync: 'local', deadlineMs: 5000, uploadDelayMs: 1000, smallFileBytes, readOnly: false, ...options.config,
+      ttlMs: 60_000, attributes: 'full', writeMode: 'back', fsync: 'local', deadlineMs: 5000, uploadDelayMs: 1000, smallFileBytes, readOnly: false, atime: 'relatime', ...options.config,
     };
     const hearth = (late.fs = new HearthFs({ clock, log, metrics, db, tree, discovery, journal, attempts, links, contents, reader, store, keys, health, uploads: writeback, kernel, groupsOf: (pid) => options.groups?.[pid] ?? [], config }, generation));
     if (generation === 0) hearth.newConnection();
