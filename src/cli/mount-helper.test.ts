@@ -34,9 +34,15 @@ describe('mount.fuse.hearthfs', () => {
     expect(() => mountHelperArgs(['s3://b', '/m', '-o', 'remount,ro,cache_sise=1'])).toThrow('did you mean cache_size?');
   });
 
-  it('takes the last of suid and nosuid, dev and nodev, ro and rw', () => {
-    expect(mountHelperArgs(['s3://b', '/m', '-o', 'rw,suid,dev,nosuid'])).toEqual(['mount', 's3://b', '/m', '--dev']);
-    expect(mountHelperArgs(['s3://b', '/m', '-o', 'nosuid,nodev,suid,ro,rw'])).toEqual(['mount', 's3://b', '/m', '--suid']);
+  it('takes the last of ro and rw', () => {
+    expect(mountHelperArgs(['s3://b', '/m', '-o', 'rw,ro'])).toEqual(['mount', 's3://b', '/m', '--read-only']);
+    expect(mountHelperArgs(['s3://b', '/m', '-o', 'ro,rw'])).toEqual(['mount', 's3://b', '/m']);
+  });
+
+  it('lets setuid programs and devices work by names of its own, since mount(8) keeps suid and dev to itself', () => {
+    expect(mountHelperArgs(['s3://b', '/m', '-o', 'rw,allow_suid,allow_dev'])).toEqual(['mount', 's3://b', '/m', '--allow-suid', '--allow-dev']);
+    expect(() => mountHelperArgs(['s3://b', '/m', '-o', 'suid'])).toThrow('use allow_suid');
+    expect(() => mountHelperArgs(['s3://b', '/m', '-o', 'dev'])).toThrow('use allow_dev');
   });
 
   it('knows the spellings of mount(8) for atime; the last one counts', () => {

@@ -12,15 +12,15 @@ const ignored = new Set([
   'lazytime', 'nolazytime', 'diratime', 'silent', 'loud', 'default_permissions',
 ]);
 
-/** The last one counts. */
-const opposites: Readonly<Record<string, string>> = { suid: 'nosuid', dev: 'nodev', ro: 'rw' };
 
 /** How mount(8) names the values of --atime. */
 const atimes: Readonly<Record<string, string>> = { atime: 'relatime', relatime: 'relatime', noatime: 'noatime', strictatime: 'strictatime' };
 
 /** Options that would promise something hearthfs does not do. */
 const refused: Readonly<Record<string, string>> = {
-  noexec: 'noexec is not supported', sync: 'use write_mode=through instead', dirsync: 'use write_mode=through instead', bind: 'a bucket cannot be bind-mounted',
+  // mount(8) does not pass these on, as they are what it takes for granted; who calls this program himself is told
+  suid: 'use allow_suid', dev: 'use allow_dev',
+   noexec: 'noexec is not supported', sync: 'use write_mode=through instead', dirsync: 'use write_mode=through instead', bind: 'a bucket cannot be bind-mounted',
 };
 
 /** @returns arguments for `hearthfs`, or null for `-f` (fake: nothing to do). @throws UserError */
@@ -50,7 +50,7 @@ export function mountHelperArgs(argv: readonly string[]): string[] | null {
     const access = options.findLast((option) => option === 'ro' || option === 'rw');
     return fake || access === undefined ? null : ['remount', directory, access === 'ro' ? '--read-only' : '--no-read-only'];
   }
-  const flags = options.filter((option, i) => !(option in opposites && options.indexOf(opposites[option]!, i) > i)).flatMap((option) => toFlag(option, sloppy));
+  const flags = options.filter((option, i) => !(option === 'ro' && options.indexOf('rw', i) > i)).flatMap((option) => toFlag(option, sloppy)); // of ro and rw the last one counts
   const atime = flags.findLastIndex((flag) => flag.startsWith('--atime='));
   return fake ? null : ['mount', source, directory, ...flags.filter((flag, i) => i === atime || !flag.startsWith('--atime='))];
 }

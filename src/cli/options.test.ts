@@ -127,9 +127,9 @@ describe('the options of mount', () => {
   });
 
   it('let setuid programs and device nodes work for root only', () => {
-    expect(resolve(['--suid', '--dev'], { uid: 0 })).toMatchObject({ suid: true, dev: true });
-    expect(failure(() => resolve(['--suid'])).message).toMatch(/^--suid needs root/);
-    expect(failure(() => resolve(['--dev'])).message).toMatch(/^--dev needs root/);
+    expect(resolve(['--allow-suid', '--allow-dev'], { uid: 0 })).toMatchObject({ suid: true, dev: true });
+    expect(failure(() => resolve(['--allow-suid'])).message).toMatch(/^--allow-suid needs root/);
+    expect(failure(() => resolve(['--allow-dev'])).message).toMatch(/^--allow-dev needs root/);
   });
 
   it('have distinct names in flags and environment', () => {

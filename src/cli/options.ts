@@ -93,12 +93,12 @@ export const mountOptions = Object.freeze({
     name: 'allow-other', kind: 'boolean', unit: '', default: undefined, parse: parseBoolean,
     why: 'on for root, whose mounts serve other users’ programs; off else', help: 'let other users in, subject to permissions; needs user_allow_other in /etc/fuse.conf unless root',
   }),
-  suid: option({
-    name: 'suid', kind: 'boolean', unit: '', default: 'false', parse: parseBoolean,
+  allowSuid: option({
+    name: 'allow-suid', kind: 'boolean', unit: '', default: 'false', parse: parseBoolean,
     why: 'whoever can write to the bucket could become root here', help: 'let setuid and setgid programs run as who they belong to (root only)',
   }),
-  dev: option({
-    name: 'dev', kind: 'boolean', unit: '', default: 'false', parse: parseBoolean,
+  allowDev: option({
+    name: 'allow-dev', kind: 'boolean', unit: '', default: 'false', parse: parseBoolean,
     why: 'whoever can write to the bucket could reach every device here', help: 'let device nodes be opened (root only)',
   }),
   atime: option({

@@ -71,7 +71,9 @@ export function resolveConfig(source: string, mountpointText: string, flags: Par
     // K17: a daemon that needs its own mount to go on would wait for itself.
     if (where !== undefined && isInside(where, mountpoint)) throw new UserError(`The ${what} ${where} lies inside the mountpoint ${mountpoint}; choose one outside`, 2);
   }
-  for (const name of ['suid', 'dev'] as const) if (o[name]! && world.uid !== 0) throw new UserError(`--${name} needs root: the kernel mounts for others without it only`, 2);
+  for (const { name, value } of [{ name: 'allow-suid', value: o.allowSuid! }, { name: 'allow-dev', value: o.allowDev! }]) {
+    if (value && world.uid !== 0) throw new UserError(`--${name} needs root: the kernel mounts for others without it only`, 2);
+  }
   const cacheSizeBytes = given.has('cache-size') ? o.cacheSize! : Math.min(o.cacheSize!, Math.floor(world.diskBytes(cacheDir) * cacheSizeDefaultShare));
   return {
     bucket, prefix, mountpoint,
@@ -81,7 +83,7 @@ export function resolveConfig(source: string, mountpointText: string, flags: Par
     pathStyle: o.pathStyle ?? endpoint !== undefined,
     cacheDir, cacheSizeBytes, minFree: o.minFree!,
     writeMode: o.writeMode!, fsync: o.fsync!, readMode: o.readMode!, ttlMs: o.ttl!, attributes: o.attributes!, readOnly: o.readOnly!,
-    uid: o.uid ?? world.uid, gid: o.gid ?? world.gid, umask: o.umask!, allowOther: o.allowOther ?? world.uid === 0, suid: o.suid!, dev: o.dev!, atime: o.atime!, transport: o.transport!, passthrough: o.passthrough!,
+    uid: o.uid ?? world.uid, gid: o.gid ?? world.gid, umask: o.umask!, allowOther: o.allowOther ?? world.uid === 0, suid: o.allowSuid!, dev: o.allowDev!, atime: o.atime!, transport: o.transport!, passthrough: o.passthrough!,
     ...(o.metrics === undefined ? {} : { metrics: o.metrics }),
     logLevel: o.logLevel!,
     ...(logFile === undefined ? {} : { logFile }),

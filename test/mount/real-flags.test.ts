@@ -8,9 +8,9 @@ import { cannotMount, useWorld } from '../support/world.js';
 describe.skipIf(cannotMount)('a mount', { timeout: 120_000 }, () => {
   const world = useWorld();
 
-  it('setuid programs and device nodes work with --suid and --dev only', async () => {
+  it('setuid programs and device nodes work with --allow-suid and --allow-dev only', async () => {
     const plain = await world.mount();
-    const open = await world.mount({ args: ['--suid', '--dev'] });
+    const open = await world.mount({ args: ['--allow-suid', '--allow-dev'] });
     const tryIn = async (dir: string): Promise<string> => {
       const { stdout } = await sh(`cd ${dir} && cp "$(command -v id)" id && chown nobody id && chmod 4755 id && ./id -un; mknod null c 1 3; if echo x 2>&- > null; then echo written; else echo refused; fi`);
       return stdout;
@@ -22,7 +22,7 @@ describe.skipIf(cannotMount)('a mount', { timeout: 120_000 }, () => {
   });
 
   it('remount makes a mount read-only and writable again; what was written before reaches S3', async () => {
-    const mount = await world.mount({ args: ['--dev', '--upload-delay', '3s'] });
+    const mount = await world.mount({ args: ['--allow-dev', '--upload-delay', '3s'] });
     await sh(`echo before > ${mount.in('file')}`);
     await mount.cli('remount', ['--read-only']);
     expect((await sh(`echo no > ${mount.in('file')}`, { check: false })).stderr).toMatch(/Read-only file system/);
