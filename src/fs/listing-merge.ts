@@ -1,6 +1,7 @@
 import { isNameText, nameBytesMax, nameToBytes } from '../base/file-name.js';
 import type { Dentry } from '../meta/dentry-table.js';
 import { isDirectory, type Inode } from '../meta/inode.js';
+import { compareKeys } from '../prefetch/key-split.js';
 import type { Key, ListPage, ObjectSummary } from '../s3/object-store.js';
 import { scratchPrefix } from '../writeback/desired.js';
 import type { ActiveListing } from './active-listings.js';
@@ -27,6 +28,7 @@ export class ListingMerge {
   page(directory: Inode, prefix: Key, page: ListPage, asked: ActiveListing, soFar: ListingSoFar): void {
     const { tree } = this.deps;
     const isQuiet = this.changes.isQuiet(prefix, asked); // nothing yields within a page: one look instead of one per name
+    const areNew = this.areNew(directory, prefix, page);
     for (const folded of page.prefixes) {
       const name = folded.slice(prefix.length, -1);
       if (!isName(name)) { this.hidden.add(directory.ino, folded); continue; }
@@ -40,12 +42,24 @@ export class ListingMerge {
       const name = object.key.slice(prefix.length);
       if (!isName(name)) { this.hidden.add(directory.ino, object.key); continue; }
       if (soFar.directories.has(name)) { this.hidden.add(directory.ino, object.key); continue; } // an object `a` beside `a/...`: the directory is shown
+      const isNew = areNew && !soFar.names.has(name); // a server may say a name twice
       soFar.names.add(name);
       if (!isQuiet && this.changes.isOurs(prefix, name, asked)) continue;
-      const dentry = tree.dentries.get(directory.ino, name);
+      const dentry = isNew ? undefined : tree.dentries.get(directory.ino, name);
       if (dentry && isDirectory(tree.inodes.mustGet(dentry.ino))) soFar.later.push({ name, object });
       else this.objectSeen(directory, name, object, dentry ?? null);
     }
+  }
+
+  /** The directory has none of the page's objects yet, as in the first listing of it. */
+  private areNew(directory: Inode, prefix: Key, { objects }: ListPage): boolean {
+    let [first, last] = [objects[0]?.key, objects[0]?.key];
+    if (first === undefined || last === undefined) return false;
+    for (const { key } of objects) {
+      if (compareKeys(key, first) < 0) first = key;
+      else if (compareKeys(key, last) > 0) last = key;
+    }
+    return this.deps.tree.dentries.isFree(directory.ino, first.slice(prefix.length), last.slice(prefix.length));
   }
 
   /** After the last page: names that S3 no longer has, and those that stopped being directories. */

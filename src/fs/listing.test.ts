@@ -333,3 +333,23 @@ test('a listing that fails half way leaves the directory incomplete and what it 
   expect(h.inodeOf('d').complete).toBe(false);
   expect(await h.readdir('d')).toHaveLength(1500);
 });
+
+test('a server that says a name twice on a page shows it once; names known before the listing keep their numbers', async () => {
+  for (const name of ['a', 'b', 'c']) await h.stranger.put(`d/${name}`, name);
+  const { ino } = await h.stat('d/b');
+  later();
+  const list = h.memory.list.bind(h.memory);
+  h.memory.list = async (query, options): Promise<ListPage> => {
+    const page = await list(query, options);
+    return query.prefix === 'd/' ? { ...page, objects: page.objects.flatMap((object) => [object, object]) } : page;
+  };
+  expect(await h.readdir('d')).toEqual(['a', 'b', 'c']);
+  expect((await h.stat('d/b')).ino).toBe(ino);
+  await h.stranger.put('e/f', 'f');
+  h.memory.list = async (query, options): Promise<ListPage> => {
+    const page = await list(query, options);
+    return query.prefix === 'e/' ? { ...page, objects: page.objects.flatMap((object) => [object, object]) } : page;
+  };
+  later();
+  expect(await h.readdir('e')).toEqual(['f']);
+});

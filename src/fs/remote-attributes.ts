@@ -12,7 +12,7 @@ import type { RemoteChanges } from './remote-changes.js';
 import { waitFor } from './wait-for.js';
 
 /** HEADs at the same time; those nobody waits for take three quarters of it. */
-const parallelMax = 128;
+const parallelMax = 256;
 const aheadMax = 1000;
 const symlinkBytesMax = 4096;
 /** An object younger than this at its HEAD may be replaced within the same second, without LastModified showing it (O1). */

@@ -13,6 +13,9 @@ export interface Dentry {
 
 interface Row { id: number; parent: number; name: string; ino: number; checked_at: number }
 
+/** Inodes with more names than this are asked for anew after each change. */
+const namesRememberedMax = 8;
+
 /** Rows of `dentry` behind a bounded cache that knows of absent names, too; only this class writes them. */
 export class DentryTable {
   private readonly byName: LRUCache<string, Dentry | 'none'>;
@@ -56,6 +59,11 @@ export class DentryTable {
     return this.db.prepare('SELECT 1 FROM dentry WHERE parent = ? LIMIT 1').get(parent) === undefined;
   }
 
+  /** No name of `parent` lies between the two, in the order of their UTF-8 bytes; themselves included. */
+  isFree(parent: number, first: string, last: string): boolean {
+    return this.db.prepare<[number, string, string], unknown>('SELECT 1 FROM dentry WHERE parent = ? AND name >= ? AND name <= ? LIMIT 1').get(parent, first, last) === undefined;
+  }
+
   count(parent: number): number {
     return (this.db.prepare<[number], { n: number }>('SELECT count(*) AS n FROM dentry WHERE parent = ?').get(parent))!.n;
   }
@@ -67,11 +75,18 @@ export class DentryTable {
   insert(parent: number, name: string, ino: number, checkedAtMs: number): Dentry {
     const id = this.nextId();
     this.lastId = id;
+    const known = this.byIno.get(ino);
     this.db.prepare('INSERT INTO dentry (id, parent, name, ino, checked_at) VALUES (?, ?, ?, ?, ?)').run(id, parent, name, ino, checkedAtMs);
     const dentry = { id, parent, name, ino, checkedAtMs };
     this.forget(dentry, undefined);
     this.byName.set(keyOf(parent, name), dentry);
+    if (known && known.length < namesRememberedMax) this.byIno.set(ino, [...known, dentry]);
     return dentry;
+  }
+
+  /** The number was given to an inode just now: it has no name yet. */
+  isNew(ino: number): void {
+    this.byIno.set(ino, []);
   }
 
   /** In a transaction: the name now means another inode; it keeps its place in the directory. */

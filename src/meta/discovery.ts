@@ -95,10 +95,13 @@ export class Discovery {
 
   private newInode(type: number, sizeBytes: number, lastModifiedMs: number): Inode {
     const time = timeFromMs(lastModifiedMs);
-    return this.tree.inodes.create({
+    const inode = this.tree.inodes.create({
       mode: type | this.permissions(type), uid: this.defaults.uid, gid: this.defaults.gid, rdev: 0, sizeBytes, atime: time, mtime: time, ctime: time,
       nlink: type === FileType.DIR ? 2 : 1, gen: 1, mgen: 1, baseGen: null, unsealed: false, attrsComplete: false, content: null, target: null, xattrs: null,
       foreign: null, linkId: null, linkOffset: 0, lastModifiedMs, marker: false, complete: false, listedAtMs: 0, opens: 0,
     });
+    this.tree.dentries.isNew(inode.ino);
+    this.tree.objects.isNew(inode.ino);
+    return inode;
   }
 }

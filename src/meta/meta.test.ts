@@ -8,6 +8,7 @@ import { Db } from '../db/db.js';
 import { Discovery } from './discovery.js';
 import { FileType, isDirectory, rootIno, type Inode } from './inode.js';
 import { InodeTable } from './inode-table.js';
+import type { ObjectRow } from './object-table.js';
 import { Tree } from './tree.js';
 
 let dir: string;
@@ -194,6 +195,51 @@ describe('objects', () => {
   });
 });
 
+describe('what is remembered of objects', () => {
+  const look = (...inos: number[]): unknown => [...['a', 'b', 'c'].map((key) => tree.objects.get(key)?.etag), ...inos.map((ino) => tree.objects.madeFrom(ino).map(({ key, etag }) => [key, etag]))];
+  const row = (key: string, ino: number, etag = 'e1', gen = 1): ObjectRow => ({ key, etag, sizeBytes: 3, lastModifiedMs: 1, versionId: null, ino, gen, mgen: 1 });
+
+  test('is what is stored, whatever was looked at before: a key that names another inode, is gone, or came', () => {
+    const [a, b] = [add(rootIno, 'a'), add(rootIno, 'b')];
+    expect(look(a.ino, b.ino)).toEqual(['e1', 'e1', undefined, [['a', 'e1']], [['b', 'e1']]]);
+    db.tx(() => tree.objects.put(row('a', b.ino, 'e2')));
+    expect(look(a.ino, b.ino)).toEqual(['e2', 'e1', undefined, [], [['a', 'e2'], ['b', 'e1']]]);
+    db.tx(() => tree.objects.put(row('c', a.ino)));
+    db.tx(() => tree.objects.forget('a'));
+    expect(look(a.ino, b.ino)).toEqual([undefined, 'e1', 'e1', [['c', 'e1']], [['b', 'e1']]]);
+    db.tx(() => tree.objects.setAbsent('c'));
+    expect(look(a.ino, b.ino)).toEqual([undefined, 'e1', null, [], [['b', 'e1']]]);
+    db.tx(() => tree.objects.put(row('b', b.ino, 'e5', 2)));
+    expect([tree.objects.holding(b.ino, 1), tree.objects.holding(b.ino, 2).map(({ etag }) => etag)]).toEqual([[], ['e5']]);
+  });
+
+  test('is as it was after a rollback, however often it was looked at meanwhile', () => {
+    const [a, b] = [add(rootIno, 'a'), add(rootIno, 'b')];
+    const before = look(a.ino, b.ino);
+    expect(() => db.tx(() => {
+      tree.objects.put(row('a', b.ino, 'e9'));
+      expect(look(a.ino, b.ino)).toEqual(['e9', 'e1', undefined, [], [['a', 'e9'], ['b', 'e1']]]);
+      tree.objects.forget('b');
+      tree.objects.put(row('c', a.ino));
+      expect(look(a.ino, b.ino)).toEqual(['e9', undefined, 'e1', [['c', 'e1']], [['a', 'e9']]]);
+      throw new Error('no');
+    })).toThrow('no');
+    expect(look(a.ino, b.ino)).toEqual(before);
+  });
+
+  test('holds for an inode under more keys than are remembered', () => {
+    const { ino } = add(rootIno, 'a');
+    const keys = Array.from({ length: 20 }, (_, i) => `k${String(i).padStart(2, '0')}`);
+    for (const key of keys) {
+      db.tx(() => tree.objects.put(row(key, ino)));
+      expect(tree.objects.madeFrom(ino).map((each) => each.key)).toContain(key);
+    }
+    expect(tree.objects.madeFrom(ino).map(({ key }) => key)).toEqual(['a', ...keys]);
+    for (const key of keys) db.tx(() => tree.objects.forget(key));
+    expect(tree.objects.madeFrom(ino).map(({ key }) => key)).toEqual(['a']);
+  });
+});
+
 describe('what others made', () => {
   test('has the defaults of the mount until a HEAD completes it', () => {
     expect(add(rootIno, 'a')).toMatchObject({ mode: 0o100640, uid: 7, gid: 8, sizeBytes: 3, attrsComplete: false, mtime: { sec: 5000, nsec: 500_000_000 }, nlink: 1 });
@@ -229,6 +275,24 @@ describe('names', () => {
       throw new Error('no');
     })).toThrow('no');
     expect(look()).toEqual(before);
+  });
+
+  test('of an inode are all there, from the first to more than are remembered', () => {
+    const { ino } = add(rootIno, 'n00');
+    const names = ['n00'];
+    for (let i = 1; i < 20; i++) {
+      names.push(`n${String(i).padStart(2, '0')}`);
+      db.tx(() => tree.dentries.insert(rootIno, names[i]!, ino, 1));
+      expect(tree.dentries.ofInode(ino).map(({ name }) => name)).toEqual(names);
+    }
+  });
+
+  test('between two others are looked for in the order of bytes', () => {
+    add(rootIno, 'b');
+    add(rootIno, '\u{1f600}'); // after \uffee in UTF-8, before it in UTF-16
+    const isFree = (first: string, last: string): boolean => tree.dentries.isFree(rootIno, first, last);
+    expect([isFree('a', 'az'), isFree('a', 'b'), isFree('b', 'c'), isFree('ba', 'c'), isFree('\uffee', '\u{1f601}'), isFree('c', '\uffee'), tree.dentries.isFree(99, 'a', 'z')])
+      .toEqual([true, false, false, true, false, true, true]);
   });
 
   test('changed through an old view of them are not remembered as that view had them', () => {

@@ -21,12 +21,12 @@ export class Tree {
   /** ino of a directory -> its key. Dropped as a whole when any directory moves. */
   private readonly directoryKeys: LRUCache<number, string>;
 
-  /** @param cachedMax inodes, names and paths of directories that are kept in memory, each; for tests, which want to see them come and go. */
+  /** @param cachedMax inodes, names, objects and paths of directories that are kept in memory, each; for tests, which want to see them come and go. */
   constructor(readonly db: Db, cachedMax?: number) {
     this.directoryKeys = new LRUCache({ max: cachedMax ?? 10_000, maxSize: 8 << 20, sizeCalculation: (key) => key.length + 1 });
     this.inodes = new InodeTable(db, cachedMax);
     this.dentries = new DentryTable(db, cachedMax);
-    this.objects = new ObjectTable(db);
+    this.objects = new ObjectTable(db, cachedMax);
   }
 
   /** `''` for the root, `a/b/` below; undefined for a directory that has no name any more. */

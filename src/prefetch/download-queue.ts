@@ -38,9 +38,14 @@ export class DownloadQueue {
   }
 
   private pump(): void {
+    let patientRoom: number | undefined;
     while (this.running.size < this.limit) {
-      const job = this.pick();
-      if (!job) return;
+      let job = first(this.urgent);
+      if (!job) {
+        if (this.patient.size === 0 || (patientRoom ??= this.patientRoom()) <= 0) return;
+        patientRoom--;
+        job = first(this.patient)!;
+      }
       this.running.add(job);
       void job.run().finally(() => {
         this.running.delete(job);
@@ -49,15 +54,11 @@ export class DownloadQueue {
     }
   }
 
-  private pick(): Job | undefined {
-    return first(this.urgent) ?? (this.hasRoomForPatient() ? first(this.patient) : undefined);
-  }
-
-  private hasRoomForPatient(): boolean {
-    if (this.patient.size === 0) return false;
-    let patientRunning = 0;
-    for (const job of this.running) if (!job.isUrgent) patientRunning++;
-    return patientRunning < Math.max(1, this.limit - Math.ceil(this.limit / 4));
+  /** How many more nobody waits for may run. */
+  private patientRoom(): number {
+    let running = 0;
+    for (const job of this.running) if (!job.isUrgent) running++;
+    return Math.max(1, this.limit - Math.ceil(this.limit / 4)) - running;
   }
 }
 

@@ -21,6 +21,7 @@ import { RetryStore, type RetryOptions } from '../s3/retry-store.js';
 import type { S3Settings } from '../s3/s3-context.js';
 import { StoreError } from '../s3/store-error.js';
 import { unpackPage, type PackedPage, type PoolOp, type WorkerSettings } from './messages.js';
+import { pickWorker } from './pick-worker.js';
 import { PoolWorker } from './pool-worker.js';
 
 export interface TransferPoolOptions extends S3Settings {
@@ -152,11 +153,7 @@ class Threads implements ObjectStore, EtagQuoting {
 
   private call(op: PoolOp, args: readonly unknown[], options: GetOptions | undefined, transfer: ArrayBuffer[] = []): Promise<unknown> {
     if (this.closed) return Promise.reject(new StoreError('aborted', 'The transfer pool is closed'));
-    let best: PoolWorker | undefined;
-    for (const worker of this.workers) {
-      // one that still starts is better than none, but worse than any that serves
-      if (!best || (worker.isReady && !best.isReady) || (worker.isReady === best.isReady && worker.load < best.load)) best = worker;
-    }
+    const best = pickWorker(this.workers, op, this.settings.connectionsMax);
     if (!best) return Promise.reject(new StoreError('unavailable', 'All transfer workers ended; they are being restarted', { code: 'EWORKER' }));
     return best.call(op, args, options, transfer);
   }

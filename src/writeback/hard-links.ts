@@ -134,7 +134,7 @@ export class HardLinks {
   private compare(other: Inode, { head, attributes }: Completed, generation: number, wasLinked: boolean): Verdict {
     const { objects } = this.deps.tree;
     const isOurs = this.isOurs(other);
-    const rows = objects.madeFrom(other.ino).sort((a, b) => b.gen! - a.gen!);
+    const rows = [...objects.madeFrom(other.ino)].sort((a, b) => b.gen! - a.gen!);
     const newest = rows[0];
     const newestGeneration = newest === undefined ? undefined : newest.gen! + other.linkOffset;
     const current = other.gen + other.linkOffset;
