@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { OpenFlag, RenameFlag } from '../fuse/ops.js';
-import { rootIno } from '../meta/inode.js';
+import { FileType, rootIno } from '../meta/inode.js';
 import { errnoOf, FsHarness } from '../../test/support/fs-harness.js';
 
 let h: FsHarness;
@@ -69,8 +69,35 @@ test('into its own subtree is EINVAL, both ways for EXCHANGE; over its own paren
   expect(await errnoOf(() => h.rename('d', 'd/e', RenameFlag.EXCHANGE))).toBe('EINVAL');
   expect(await errnoOf(() => h.rename('d/e/f', 'd', RenameFlag.EXCHANGE))).toBe('EINVAL');
   expect(await errnoOf(() => h.rename('d/e/f', 'd'))).toBe('ENOTEMPTY');
-  expect(await errnoOf(() => h.fs.rename(h.context(), rootIno, 'd', rootIno, 'x', RenameFlag.WHITEOUT))).toBe('EINVAL');
   expect(await errnoOf(() => h.rename('d', 'x', RenameFlag.NOREPLACE | RenameFlag.EXCHANGE))).toBe('EINVAL');
+  expect(await errnoOf(() => h.rename('d', 'x', RenameFlag.WHITEOUT | RenameFlag.EXCHANGE))).toBe('EINVAL');
+  expect(await errnoOf(() => h.rename('d', 'x', 8))).toBe('EINVAL');
+});
+
+test('WHITEOUT leaves a device node 0, 0 in the old place, here and in S3; a moved object follows all the same', async () => {
+  await h.writeFile('a', 'text');
+  await h.writeFile('there', 'old');
+  await h.mkdir('d');
+  await h.writeFile('d/x', 'inside');
+  await h.sync();
+  await h.rename('a', 'b', RenameFlag.WHITEOUT | RenameFlag.NOREPLACE);
+  await h.rename('b', 'there', RenameFlag.WHITEOUT);
+  await h.rename('d', 'e', RenameFlag.WHITEOUT);
+  expect(await errnoOf(() => h.rename('there', 'a', RenameFlag.WHITEOUT | RenameFlag.NOREPLACE))).toBe('EEXIST');
+  const check = async (at: FsHarness): Promise<void> => {
+    expect(await at.readdir('')).toEqual(['a', 'b', 'd', 'e', 'there']);
+    for (const name of ['a', 'b', 'd']) expect(await at.stat(name)).toMatchObject({ mode: FileType.CHAR, rdev: 0, nlink: 1, uid: 0 });
+    expect(await at.readFile('there')).toBe('text');
+    expect(await at.readFile('e/x')).toBe('inside');
+  };
+  await check(h);
+  await h.crash();
+  await check(h);
+  await h.sync();
+  expect(h.stranger.keys()).toEqual(['a', 'b', 'd', 'e/', 'e/x', 'there']);
+  const other = await h.freshMount();
+  await check(other);
+  await other.close();
 });
 
 test('of an object that only a listing knows is a copy and a delete, and no byte comes here', async () => {

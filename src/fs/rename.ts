@@ -2,7 +2,7 @@ import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
 import { andThen, type MaybePromise } from '../base/maybe-promise.js';
 import { RenameFlag, type RequestContext } from '../fuse/ops.js';
-import { isDirectory, type Inode } from '../meta/inode.js';
+import { FileType, isDirectory, type Inode } from '../meta/inode.js';
 import type { FsDeps } from './deps.js';
 import type { FileContents } from './file-content.js';
 import type { Inodes } from './inodes.js';
@@ -14,6 +14,8 @@ interface Plan {
   readonly here: Inode; readonly name: string; readonly inode: Inode;
   readonly there: Inode; readonly newName: string; readonly replaced: Inode | undefined;
   readonly exchange: boolean;
+  /** A device node 0, 0 takes the place of what is moved: so union file systems say that a name is gone. */
+  readonly whiteout: boolean;
 }
 
 /**
@@ -28,7 +30,8 @@ export class Rename {
 
   rename(ctx: RequestContext, parent: number, name: string, newParent: number, newName: string, flags: number): MaybePromise<void> {
     if (this.replay.find(ctx)) return;
-    if (flags & ~(RenameFlag.NOREPLACE | RenameFlag.EXCHANGE) || flags === (RenameFlag.NOREPLACE | RenameFlag.EXCHANGE)) throw new FsError(Errno.EINVAL);
+    const known = RenameFlag.NOREPLACE | RenameFlag.EXCHANGE | RenameFlag.WHITEOUT;
+    if (flags & ~known || (flags & RenameFlag.EXCHANGE && flags !== RenameFlag.EXCHANGE)) throw new FsError(Errno.EINVAL);
     const act = (tries: number): MaybePromise<void> => {
       const plan = this.plan(parent, name, newParent, newName, flags);
       if (plan === null) return; // two names of one file: nothing to do, says POSIX
@@ -60,7 +63,7 @@ export class Rename {
     if (exchange && isDirectory(replaced!) && tree.isWithin(parent, replaced!.ino)) throw new FsError(Errno.EINVAL);
     this.checkTypes(inode, replaced, exchange);
     if (replaced && !exchange && isDirectory(replaced) && !tree.dentries.isEmpty(replaced.ino)) throw new FsError(Errno.ENOTEMPTY);
-    return { here, name, inode, there, newName, replaced, exchange };
+    return { here, name, inode, there, newName, replaced, exchange, whiteout: (flags & RenameFlag.WHITEOUT) !== 0 };
   }
 
   /** Directories of the plan that must be listed first: a moved one to its leaves (J8), a replaced one to be called empty (J7). */
@@ -72,6 +75,7 @@ export class Rename {
     this.deps.db.tx(() => {
       if (plan.exchange) this.exchange(plan.here, plan.name, plan.inode, plan.there, plan.newName, plan.replaced!);
       else this.move(plan.here, plan.name, plan.inode, plan.there, plan.newName, plan.replaced);
+      if (plan.whiteout) this.inodes.addName(plan.here, plan.name, this.inodes.create(ctx, plan.here, FileType.CHAR, 0));
       this.replay.record(ctx, 'rename', {});
     });
   }

@@ -88,4 +88,20 @@ describe.skipIf(cannotMount)('a mount', { timeout: 120_000 }, () => {
     expect(Number((await sh(`stat -c %X ${strict.in('a')}`)).stdout)).toBeLessThan(Date.now() / 1000 + 60);
     await strict.unmount();
   });
+
+  it('can be the upper layer of an overlay', async () => {
+    const mount = await world.mount();
+    const lower = world.temp('lower');
+    const merged = world.temp('merged');
+    await sh(`mkdir -p ${lower}/d ${merged} ${mount.in('upper')} ${mount.in('work')} && cd ${lower} && echo lower > d/kept && echo x > d/gone && echo x > renamed`);
+    const overlay = `mount -t overlay overlay -o lowerdir=${lower},upperdir=${mount.in('upper')},workdir=${mount.in('work')} ${merged}`;
+    try {
+      await sh(`${overlay} && cd ${merged} && rm d/gone && mv renamed d/new && echo upper >> d/kept && mkdir made && touch made/file`);
+      await sh(`umount ${merged} && ${overlay}`);
+      expect((await sh(`cd ${merged} && find . | sort && cat d/kept`)).stdout).toBe('.\n./d\n./d/kept\n./d/new\n./made\n./made/file\nlower\nupper\n');
+    } finally {
+      await sh(`umount ${merged}`, { check: false });
+    }
+    await mount.unmount();
+  });
 });

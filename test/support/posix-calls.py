@@ -84,7 +84,11 @@ def renameat2():
     fails(errno.EINVAL, rename, 'a', 'a/below', EXCHANGE)
     fails(errno.ENOENT, rename, 'a', 'none', EXCHANGE)
     fails(errno.EINVAL, rename, 'a', 'b', NOREPLACE | EXCHANGE)
-    fails(errno.EINVAL, rename, 'b', 'w', WHITEOUT)
+    fails(errno.EINVAL, rename, 'a', 'b', WHITEOUT | EXCHANGE)
+    rename('b', 'w', WHITEOUT)
+    left = os.lstat('b')
+    assert stat.S_ISCHR(left.st_mode) and left.st_rdev == 0 and read('w') == b'A', left
+    os.rename('w', 'b')
     rename('b', 'c', NOREPLACE)
     assert sorted(os.listdir('.')) == ['a', 'c', 'd']
 
