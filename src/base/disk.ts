@@ -19,8 +19,11 @@ export interface Disk {
   fallocate(label: string, fd: number, mode: number, offset: number, length: number): void;
   /** Resolves when the file's data (and what is needed to find it) is on stable storage. */
   fdatasync(label: string, fd: number): Promise<void>;
+  /** The same, for the rare case that nothing may happen before it is done. */
+  fdatasyncSync(label: string, fd: number): void;
   /** Makes names created in or removed from the directory durable. */
   syncDirectory(label: string, path: string): Promise<void>;
+  syncDirectorySync(label: string, path: string): void;
   /** Everything on the file system that holds `fd`: cheaper than one sync per file where there are hundreds. */
   syncFileSystem(label: string, fd: number): Promise<void>;
   unlink(label: string, path: string): Promise<void>;
@@ -38,10 +41,19 @@ export const realDisk: Disk = {
   truncate: (_label, fd, sizeBytes) => fs.ftruncateSync(fd, sizeBytes),
   fallocate: (_label, fd, mode, offset, length) => libcFallocate(fd, mode, offset, length),
   fdatasync: (_label, fd) => new Promise((resolve, reject) => fs.fdatasync(fd, (error) => (error ? reject(error) : resolve()))),
+  fdatasyncSync: (_label, fd) => fs.fdatasyncSync(fd),
   async syncDirectory(_label, path) {
     const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY); // one trip to the pool instead of three
     try {
       await new Promise<void>((resolve, reject) => fs.fsync(fd, (error) => (error ? reject(error) : resolve())));
+    } finally {
+      fs.closeSync(fd);
+    }
+  },
+  syncDirectorySync(_label, path) {
+    const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
+    try {
+      fs.fsyncSync(fd);
     } finally {
       fs.closeSync(fd);
     }

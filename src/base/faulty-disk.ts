@@ -97,15 +97,29 @@ export class FaultyDisk implements Disk {
   }
 
   async fdatasync(label: string, fd: number): Promise<void> {
-    this.before(label);
-    const path = this.paths.get(fd);
-    const covered = path === undefined ? 0 : (this.undo.get(path)?.length ?? 0);
-    const sizeBytes = fs.fstatSync(fd).size;
+    const covered = this.syncing(label, fd);
     await realDisk.fdatasync(label, fd);
     this.alive(label);
-    // What was written while the sync ran is not covered by it.
-    if (path !== undefined) this.undo.get(path)?.splice(0, covered);
-    if (path !== undefined && label === 'wal.sync') this.wal.set(path, sizeBytes);
+    covered();
+  }
+
+  fdatasyncSync(label: string, fd: number): void {
+    const covered = this.syncing(label, fd);
+    realDisk.fdatasyncSync(label, fd);
+    covered();
+  }
+
+  /** What was written while a sync runs is not covered by it. */
+  private syncing(label: string, fd: number): () => void {
+    this.before(label);
+    const path = this.paths.get(fd);
+    const count = path === undefined ? 0 : (this.undo.get(path)?.length ?? 0);
+    const sizeBytes = fs.fstatSync(fd).size;
+    return () => {
+      if (path === undefined) return;
+      this.undo.get(path)?.splice(0, count);
+      if (label === 'wal.sync') this.wal.set(path, sizeBytes);
+    };
   }
 
   async syncDirectory(label: string, path: string): Promise<void> {
@@ -114,6 +128,12 @@ export class FaultyDisk implements Disk {
     await realDisk.syncDirectory(label, path);
     this.alive(label);
     for (const name of covered) this.unsyncedNames.delete(name);
+  }
+
+  syncDirectorySync(label: string, path: string): void {
+    this.before(label);
+    realDisk.syncDirectorySync(label, path);
+    for (const name of [...this.unsyncedNames]) if (dirname(name) === path) this.unsyncedNames.delete(name);
   }
 
   async syncFileSystem(label: string, fd: number): Promise<void> {

@@ -1,7 +1,7 @@
 /** Where content files lie: `content/<id mod 256, two hex digits>/<id>`. The 256 directories are made as they are needed. */
 import fs from 'node:fs';
 import { join } from 'node:path';
-import { syncDirectorySync } from '../db/state-dir.js';
+import { realDisk } from '../base/disk.js';
 
 export const shardCount = 256;
 /** Stands for the directory that holds the shards, where shards are counted. */
@@ -13,7 +13,7 @@ export class ContentDir {
     this.root = join(dir, 'content');
     if (fs.existsSync(this.root)) return;
     fs.mkdirSync(this.root, { mode: 0o700 });
-    syncDirectorySync(dir);
+    realDisk.syncDirectorySync('dir.sync', dir);
   }
 
   shardOf(id: number): number { return id % shardCount; }

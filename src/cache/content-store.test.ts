@@ -292,7 +292,7 @@ describe('room (D5)', () => {
     await opened.store.sync([file.id]);
     await opened.db.durable();
     opened.db.tx(() => opened.store.setDirty(file.id, false)); // accepted, not durable
-    disk.hook = (label) => { if (label === 'wal.sync') disk.powerCut(); };
+    disk.hook = (label) => { if (label === 'redo.sync') disk.powerCut(); };
     await expect(opened.store.evict({})).rejects.toThrow();
     const after = await stores.afterCrash(opened);
     expect(after.store.isDirty(file.id)).toBe(true);

@@ -121,9 +121,9 @@ describe('durability (D1)', () => {
     expect(db.durableSeq).toBe(db.commitSeq - 1);
     await Promise.all(second);
     expect(db.durableSeq).toBe(db.commitSeq);
-    expect(disk.calls.get('wal.sync')).toBe(2);
+    expect(disk.calls.get('redo.sync')).toBe(2);
     await db.durable();
-    expect(disk.calls.get('wal.sync')).toBe(2);
+    expect(disk.calls.get('redo.sync')).toBe(2);
   });
 
   test('afterDurable runs when its own commit is synced, not when an earlier one is', async () => {
@@ -145,13 +145,13 @@ describe('durability (D1)', () => {
     const fatal: Error[] = [];
     const db = openDb(temp(), { disk, onFatal: (error) => fatal.push(error) });
     db.setFact('a', '1');
-    disk.fail('wal.sync', { errno: Errno.EIO });
+    disk.fail('redo.sync', { errno: Errno.EIO });
     const waiters = await Promise.allSettled([db.durable(), db.durable()]);
     expect(waiters.map((waiter) => waiter.status)).toEqual(['rejected', 'rejected']);
     expect(fatal).toHaveLength(1);
     await expect(db.durable()).rejects.toThrow();
     expect(() => db.setFact('b', '1')).toThrow('stopped');
-    expect(disk.calls.get('wal.sync')).toBe(1);
+    expect(disk.calls.get('redo.sync')).toBe(1);
   });
 
   test('D2: the log starts over while transactions keep coming, and its file stays bounded', async () => {

@@ -4,7 +4,7 @@
  *
  * Invariants
  *  1. `commitSeq` counts committed transactions; a commit is *accepted*. `durableSeq <= commitSeq`; commits up to it are *journaled*.
- *     SQLite commits them in groups, at the latest `groupMs` later; until then the redo log keeps them accepted (`redo-log`).
+ *     SQLite commits them in groups, at the latest `groupMs` later, and syncs them later still; until then the redo log keeps them (`redo-log`).
  *  2. Durability is a prefix: if a commit survives a power cut, every earlier one does.
  *  3. A transaction's function runs synchronously. It may run twice (D5: a full disk, ballast released), so what it does outside the
  *     database is either idempotent or undone by `onRollback`.
@@ -24,11 +24,12 @@ import { Checkpointer } from './checkpointer.js';
 import { explain, openFile, redoPath, runAgain } from './database-file.js';
 import { DbError, isFull, translateSqliteError } from './db-error.js';
 import { enterTransaction, gateBytes, leaveTransaction } from './gate.js';
+import { GroupSync, type PendingSync } from './group-sync.js';
 import { IdAllocator } from './ids.js';
 import { RedoLog, type Loggable } from './redo-log.js';
-import { claimDirectory, lockDirectory, refuseLostDatabase, syncDirectorySync } from './state-dir.js';
+import { claimDirectory, lockDirectory, refuseLostDatabase } from './state-dir.js';
 import { Statement, type TransactionOwner } from './statement.js';
-import { WalSync } from './wal-sync.js';
+import { WalFile } from './wal-file.js';
 
 export interface DbOptions {
   readonly dir: string;
@@ -64,7 +65,8 @@ const upkeepMs = 30_000;
 export class Db implements TransactionOwner {
   // dependencies
   private readonly sql: Database.Database;
-  private readonly wal: WalSync;
+  private readonly wal: WalFile;
+  private readonly syncs: GroupSync;
   private readonly checkpointer: Checkpointer;
   private readonly ballast: Ballast;
   private readonly redo: RedoLog;
@@ -127,23 +129,21 @@ export class Db implements TransactionOwner {
     this.commit = sql.prepare('COMMIT');
     this.rollback = sql.prepare('ROLLBACK');
     this.storeNumber = sql.prepare("INSERT INTO fact (name, value) VALUES ('redo', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value");
+    this.wal = new WalFile(`${path}-wal`, disk);
+    this.storeNumber.run(this.fact('redo') ?? '0'); // makes a -wal where none is
+    this.wal.syncNow(); // what it holds may be journaled only in the log that starts over now
     this.redo = RedoLog.open(disk, redoPath(options.dir), Number(this.fact('redo') ?? 0), Number.parseInt(randomId().slice(0, 8), 16));
     this.ballast = new Ballast(join(options.dir, 'ballast'), options.ballastBytes ?? ballastBytesDefault, disk, options.log);
     this.checkpointer = new Checkpointer(path, shared, () => {
       this.flush();
       sql.pragma('wal_checkpoint(PASSIVE)');
     }, options.log, options.metrics);
-    this.wal = new WalSync(`${path}-wal`, disk, options.metrics, {
-      commitSeq: () => {
-        this.flush();
-        return this.sequence;
-      },
-      advanced: () => this.runDurableHooks(),
-      failed: (error) => this.fail(error),
+    this.syncs = new GroupSync(options.metrics, {
+      seq: () => this.sequence, begin: () => this.beginSync(), advanced: () => this.runDurableHooks(), failed: (error) => this.fail(error),
     });
     this.previous = this.takeOver();
     this.flush();
-    syncDirectorySync(options.dir); // the names state.db and state.db-wal
+    disk.syncDirectorySync('db.dirsync', options.dir); // the names state.db, state.db-wal and redo
     this.ballast.take();
     this.timer = setInterval(() => this.upkeep(), upkeepMs);
     this.timer.unref();
@@ -151,7 +151,7 @@ export class Db implements TransactionOwner {
   }
 
   get commitSeq(): number { return this.sequence; }
-  get durableSeq(): number { return this.wal.durableSeq; }
+  get durableSeq(): number { return this.syncs.durableSeq; }
   get inTransaction(): boolean { return this.depth > 0; }
 
   /** For `Statement`: what the running transaction has to write down. */
@@ -204,7 +204,7 @@ export class Db implements TransactionOwner {
   /** Once everything committed so far, or by the running transaction, is durable. Does not ask for a sync by itself: see `durable()`. */
   afterDurable(fn: () => void): void {
     if (this.depth > 0) this.commitHooks.push(() => this.afterDurable(fn));
-    else if (this.wal.durableSeq >= this.sequence) fn();
+    else if (this.syncs.durableSeq >= this.sequence) fn();
     else this.durableHooks.push({ seq: this.sequence, fn });
   }
 
@@ -213,7 +213,7 @@ export class Db implements TransactionOwner {
     assert(this.depth === 0, 'durable() inside a transaction would not cover it');
     if (this.failure) return Promise.reject(this.failure);
     try {
-      return this.wal.durable();
+      return this.syncs.durable();
     } catch (error) {
       return Promise.reject(error as Error); // the group cannot be committed
     }
@@ -313,11 +313,14 @@ export class Db implements TransactionOwner {
       throw new DbError('io', 'The redo log cannot be written', { cause: error });
     }
     if (isLogged) this.groupTimer ??= setTimeout(() => this.flushLate(), groupMs).unref();
-    else this.commitGroup();
+    else {
+      this.redo.skip();
+      this.commitGroup();
+    }
   }
 
   private beginGroup(): void {
-    if (this.redo.isFull) this.flush();
+    if (this.redo.isFull) this.turn();
     if (this.sql.inTransaction) return;
     enterTransaction(this.gate);
     try {
@@ -327,13 +330,44 @@ export class Db implements TransactionOwner {
     }
   }
 
+  /** The log goes on where its older half is; for the next time, what is in this half is made durable elsewhere. */
+  private turn(): void {
+    this.flush();
+    if (!this.redo.canTurn) this.syncWalNow();
+    this.redo.turn();
+    const { number } = this.redo;
+    this.wal.sync().then(() => this.redo.walSynced(number), (cause: unknown) => this.fail(new Error('Cannot sync the state database', { cause })));
+  }
+
+  private syncWalNow(): void {
+    try {
+      this.wal.syncNow();
+    } catch (cause) {
+      this.fail(new Error('Cannot sync the state database', { cause }));
+      throw this.failure!;
+    }
+    this.redo.walSynced(this.redo.number);
+  }
+
+  /** The redo log makes durable what is accepted, unless the -wal alone holds something of it. */
+  private beginSync(): PendingSync {
+    const seq = this.sequence;
+    if (this.redo.isWhole) return { seq, run: () => this.redo.sync() };
+    this.flush();
+    const { number } = this.redo;
+    return { seq, run: async () => {
+      await this.wal.sync();
+      this.redo.walSynced(number);
+    } };
+  }
+
   /** Commits what is accepted, and a transaction too long for the log. */
   private commitGroup(): void {
     if (!this.redo.isEmpty || this.redo.isDirty) this.storeNumber.run(String(this.redo.number));
     this.commit.run();
     clearTimeout(this.groupTimer);
     this.groupTimer = undefined;
-    this.redo.rewind();
+    this.redo.committed();
     leaveTransaction(this.gate);
     this.metrics.add('db.groups');
     this.checkpointer.committed();
@@ -402,7 +436,7 @@ export class Db implements TransactionOwner {
   }
 
   private runDurableHooks(): void {
-    while (this.durableHooks.length > 0 && this.durableHooks[0]!.seq <= this.wal.durableSeq) this.guarded(this.durableHooks.shift()!.fn);
+    while (this.durableHooks.length > 0 && this.durableHooks[0]!.seq <= this.syncs.durableSeq) this.guarded(this.durableHooks.shift()!.fn);
   }
 
   /** A hook that throws leaves memory and database apart: a bug, and durable state is involved, so the process stops. */
@@ -437,15 +471,16 @@ export class Db implements TransactionOwner {
     try {
       if (clean && !this.failure) {
         this.setFact('clean', '1');
-        await this.wal.durable();
+        await this.syncs.durable();
       }
     } finally {
       this.endGroup();
-      await this.wal.close();
+      await this.syncs.idle();
+      this.wal.close();
       await this.checkpointer.close();
-      this.redo.close(this.redo.isEmpty);
-      // The last connection's close moves the rest of the log into the file and syncs it.
+      // The last connection's close moves the rest of the -wal into the file, syncs it, and removes the -wal.
       this.sql.close();
+      this.redo.close(this.redo.isEmpty && !fs.existsSync(`${this.path}-wal`));
       this.unlock();
     }
   }

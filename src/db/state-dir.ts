@@ -8,6 +8,7 @@
  */
 import fs from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import { realDisk } from '../base/disk.js';
 import { errorCode } from '../base/errno.js';
 import { tryLockExclusive } from '../base/libc.js';
 import { makeDirectories } from '../base/make-directories.js';
@@ -73,22 +74,13 @@ function writeMarker(dir: string): void {
     fs.closeSync(fd);
   }
   fs.renameSync(join(dir, `${markerName}.new`), join(dir, markerName));
-  syncDirectorySync(dir);
+  realDisk.syncDirectorySync('dir.sync', dir);
 }
 
 function checkMarker(dir: string, text: string): void {
   const format = Number(/^hearthfs cache directory, format (\d+)\n/.exec(text)?.[1]);
   if (!Number.isInteger(format)) throw new UserError(`Cannot use ${dir} as cache directory: its ${markerName} marker is damaged; move the directory aside (mv ${dir} ${dir}.damaged), never delete it, and mount again`);
   if (format > cacheFormat) throw new UserError(`Cannot use ${dir} as cache directory: it was written by a newer hearthfs (format ${format}, this one knows ${cacheFormat}); upgrade hearthfs or choose another --cache-dir`);
-}
-
-export function syncDirectorySync(dir: string): void {
-  const fd = fs.openSync(dir, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY);
-  try {
-    fs.fsyncSync(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
 }
 
 /** Takes the directory's lock; the returned function gives it back. */

@@ -319,7 +319,7 @@ describe('fsync', () => {
     disk.hook = (label) => void (/sync/.test(label) && order.push(label));
     await h.fsync(handle);
     disk.hook = undefined;
-    expect(order.filter((label, index) => order.indexOf(label) === index)).toEqual(['content.sync', 'content.dirsync', 'wal.sync']);
+    expect(order.filter((label, index) => order.indexOf(label) === index)).toEqual(['content.sync', 'content.dirsync', 'redo.sync']);
     await h.closeFile(handle);
   });
 
