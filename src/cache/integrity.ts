@@ -19,6 +19,8 @@ export interface IntegrityHost {
 export class Integrity {
   /** Files to compute; past its bound newcomers are left without checksums until they are synced or cleaned again. */
   private readonly queue = new Set<number>();
+  /** Files came since the last round: whoever makes or reads them needs the processor more. */
+  private isBusy = false;
 
   constructor(
     private readonly host: IntegrityHost,
@@ -29,14 +31,20 @@ export class Integrity {
   ) {}
 
   want(id: number): void {
-    if (this.queue.size < queuedMax) this.queue.add(id);
+    if (this.queue.size >= queuedMax) return;
+    this.queue.add(id);
+    this.isBusy = true;
   }
 
   forget(id: number): void {
     this.queue.delete(id);
   }
 
+  /** Waits for a round without newcomers, as long as there is room for more of them. */
   async computeSome(): Promise<void> {
+    const { isBusy } = this;
+    this.isBusy = false;
+    if (isBusy && this.queue.size < queuedMax / 2) return;
     let budget = blocksPerRound;
     for (const id of this.queue) {
       if (budget <= 0 || this.signal.aborted) return;

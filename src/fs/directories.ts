@@ -119,7 +119,7 @@ export class Directories {
    */
   private async completeForPlus(ctx: RequestContext, directory: Inode, inodes: readonly Inode[], isFirst: boolean, lastId: number): Promise<void> {
     if (this.deps.health.isOffline) return;
-    const wantsAll = !isFirst || this.ahead.usesAttributes(ctx, directory); // the kernel goes on with READDIRPLUS only if names were looked up
+    const wantsAll = this.ahead.usesAttributes(ctx, directory, isFirst);
     try {
       const completing = this.remoteAttributes.complete(wantsAll ? inodes : inodes.filter((inode) => !this.remoteAttributes.isTypeKnown(inode)), ctx.signal); // these leave first
       if (wantsAll) this.ahead.namesRead(directory.ino, lastId, isFirst);

@@ -1,6 +1,7 @@
 import { inodeXattrs } from '../meta/file-attributes.js';
 import { FileType, isDirectory, isRegular, isSymlink, type Inode } from '../meta/inode.js';
 import { DownloadQueue, type Job } from '../prefetch/download-queue.js';
+import type { ComingHead } from '../prefetch/object-reader.js';
 import { TxGroup } from '../db/tx-group.js';
 import { decodeAttributes, isFileBySize, type DecodedAttributes } from '../s3/metadata-codec.js';
 import type { Key, ObjectHead } from '../s3/object-store.js';
@@ -45,7 +46,7 @@ export class RemoteAttributes {
   async complete(inodes: readonly Inode[], signal?: AbortSignal): Promise<void> {
     const wanted = inodes.filter((inode) => this.needed(inode));
     if (wanted.length === 0) return;
-    const flights = wanted.map((inode) => this.flight(inode.ino));
+    const flights = wanted.map((inode) => this.flight(inode.ino, true));
     for (const flight of flights) flight.isUrgent = true;
     this.queue.changed();
     try {
@@ -77,16 +78,34 @@ export class RemoteAttributes {
     await done.catch(() => undefined);
   }
 
+  /** Somebody waits for its attributes already, or will. */
+  isAsked(inode: Inode): boolean { return this.flights.has(inode.ino); }
+
+  /** `coming`: the GET of the whole object says as much as a HEAD. Whoever needs the attributes waits for that once it is at S3; until then it may have to wait long. */
+  expect(inode: Inode, coming: ComingHead): void {
+    const { ino, gen } = inode;
+    const flight = this.newFlight(ino, () => this.completeBy(ino, gen, coming.answer), coming.isSent);
+    flight.done.catch(() => undefined);
+    void flight.run();
+  }
+
   /** HEADs queued or under way. */
   get backlog(): number { return this.queue.size; }
 
-  private flight(ino: number): Completion {
-    let flight = this.flights.get(ino);
-    if (!flight) {
-      flight = new Completion(() => this.completeOne(ino).finally(() => this.flights.delete(ino)));
-      this.flights.set(ino, flight);
-      this.queue.push(flight);
-    }
+  /** @param isWanted now: what comes with bytes that S3 was not asked for yet is too late. */
+  private flight(ino: number, isWanted = false): Completion {
+    const known = this.flights.get(ino);
+    if (known && !(isWanted && !known.isSent())) return known;
+    const flight = this.newFlight(ino, () => this.completeOne(ino));
+    this.queue.push(flight);
+    return flight;
+  }
+
+  private newFlight(ino: number, work: () => Promise<void>, isSent?: () => boolean): Completion {
+    const flight: Completion = new Completion(() => work().finally(() => {
+      if (this.flights.get(ino) === flight) this.flights.delete(ino);
+    }), isSent);
+    this.flights.set(ino, flight);
     return flight;
   }
 
@@ -97,6 +116,17 @@ export class RemoteAttributes {
       const row = this.deps.tree.objects.holding(inode.ino, inode.gen)[0];
       if (await (isDirectory(inode) ? this.completeDirectory(inode, row?.key) : row === undefined || this.completeFile(inode, row.key))) return;
     }
+  }
+
+  private async completeBy(ino: number, gen: number, answer: Promise<ObjectHead | undefined>): Promise<void> {
+    const asked = this.listings.start();
+    try {
+      const head = await answer;
+      if (head) await this.merges.run(() => this.fileAnswered(ino, gen, head.key, { head, attributes: decodeAttributes(head), target: null }, asked));
+    } finally {
+      asked.end();
+    }
+    await this.completeOne(ino); // does nothing if they are complete now
   }
 
   /** Its marker: where it is known to be, which after a move is not yet under the present name (J8), else where it would be. */
@@ -203,6 +233,8 @@ export class RemoteAttributes {
     }
     const isUnseen = this.isUnseen(inode);
     this.apply(inode, type, head, attributes, target);
+    // Names of one file are joined before anything of them is local (J10)
+    if (attributes.linkId !== undefined && isUnseen && inode.content !== null) this.changes.dropContent(inode);
     this.deps.links.completed(inode, { key, head, attributes, isUnseen });
   }
 
@@ -258,7 +290,8 @@ class Completion implements Job {
   readonly done: Promise<void>;
   private settle!: (work: Promise<void>) => void;
 
-  constructor(private readonly work: () => Promise<void>) {
+  /** @param isSent what it waits for is under way; a HEAD in the queue goes as soon as somebody waits for it. */
+  constructor(private readonly work: () => Promise<void>, readonly isSent: () => boolean = () => true) {
     this.done = new Promise((resolve) => (this.settle = resolve));
   }
 

@@ -54,6 +54,12 @@ export class RemoteChanges {
     }
   }
 
+  /** What is local of a clean inode's content is not wanted after all. */
+  dropContent(inode: Inode): void {
+    this.contents.drop(inode);
+    this.deps.tree.inodes.save(inode);
+  }
+
   /** The name means a new inode from now on. */
   supersede(dentry: Dentry, inode: Inode, seen: Seen): Inode {
     const { discovery, clock, kernel } = this.deps;

@@ -205,6 +205,98 @@ test('after one directory was read file by file, the next one begins without wai
   expect(new Set(gets).size).toBe(gets.length);
 });
 
+test('the bytes of files that cannot be symlinks come with their attributes: one request each', async () => {
+  await h.close();
+  await start({ config: { smallFileBytes: 8192 } });
+  for (let d = 0; d < 4; d++) await fill(sub(d), 20, big);
+  await h.stranger.put(`${sub(2)}/tagged`, big, { metadata: { mode: String(0o100640) }, tagging: 'a=b' }); // the answer of a GET does not say which tags
+  await h.readdir('top');
+  for (let d = 0; d < 4; d++) {
+    await h.readdir(sub(d));
+    for (let i = 0; i < 20; i++) {
+      expect((await h.stat(`${sub(d)}/${name(i)}`)).mode).toBe(0o100644);
+      expect(await h.readFile(`${sub(d)}/${name(i)}`)).toBe(big);
+    }
+    if (d === 2) {
+      expect((await h.stat(`${sub(d)}/tagged`)).mode).toBe(0o100640);
+      expect(await h.readFile(`${sub(d)}/tagged`)).toBe(big);
+      expect(h.inodeOf(`${sub(d)}/tagged`).foreign?.tagging).toBe('a=b');
+    }
+    await settle();
+  }
+  expect(new Set(gets).size).toBe(gets.length);
+  expect(gets).toHaveLength(81);
+  expect(heads.filter((key) => !key.startsWith(sub(0)))).toEqual([`${sub(2)}/tagged`]); // those of the first directory left before its walker was known
+});
+
+test('who needs the attributes of a file that is fetched waits for its bytes only once they are on their way', async () => {
+  await h.close();
+  await start({ config: { smallFileBytes: 8192 } });
+  await fill('d', 100, big);
+  await h.readdir('d');
+  for (let i = 0; i < 20; i++) {
+    await h.readFile(`d/${name(i)}`);
+    await settle();
+  }
+  let release!: () => void;
+  const released = new Promise<void>((resolve) => (release = resolve));
+  const store = h.memory as ObjectStore;
+  const getToFile = store.getToFile.bind(store);
+  store.getToFile = async (...query) => {
+    const answer = getToFile(...query); // it has left
+    await released;
+    return answer;
+  };
+  const before = gets.length;
+  for (let i = 20; gets.length < before + 6; i++) await h.readFile(`d/${name(i)}`); // as many as may run for nobody
+  const begun = Array.from({ length: 100 }, (_, i) => `d/${name(i)}`).filter((path) => h.inodeOf(path).content !== null);
+  const [sent, queued] = [gets.slice(before)[0]!, begun.find((path) => !gets.includes(path))!];
+  heads = [];
+  expect((await h.stat(queued)).mode).toBe(0o100644);
+  expect(heads).toEqual([queued]);
+  const coming = h.stat(sent);
+  await new Promise(setImmediate);
+  release();
+  expect((await coming).mode).toBe(0o100644);
+  expect(heads).toEqual([queued]);
+  await settle();
+  expect(await h.readFile(queued)).toBe(big);
+});
+
+test('a file of more than 256 KiB is not fetched for its attributes', async () => {
+  const large = 'x'.repeat((256 << 10) + 1);
+  await fill('d', 8, large);
+  await h.readdir('d');
+  for (let i = 0; i < 8; i++) {
+    expect(await h.readFile(`d/${name(i)}`)).toBe(large);
+    await settle();
+  }
+  expect(heads).toHaveLength(8);
+  expect(gets).toHaveLength(8);
+});
+
+test('names of one file that were fetched ahead are one file all the same (J10)', async () => {
+  const names = Array.from({ length: 9 }, (_, index) => `l/${name(index)}`);
+  await h.mkdir('l');
+  for (const first of ['a', 'b']) await h.writeFile(`l/${first}`, big); // read first, so that the walker is known
+  await h.writeFile(names[0]!, big);
+  for (const other of names.slice(1)) await h.link(names[0]!, other);
+  await h.sync();
+  const other = await h.freshMount({ config: { smallFileBytes: 8192 } });
+  try {
+    for (const each of ['l/a', 'l/b', ...names]) {
+      expect(await other.readFile(each)).toBe(big);
+      await new Promise(setImmediate);
+    }
+    expect(other.daemon.metrics.get('prefetch.files_begun')).toBeGreaterThan(3);
+    expect((await other.stat(names[0]!)).nlink).toBe(9);
+    expect(new Set(names.map((each) => other.inodeOf(each).ino)).size).toBe(1);
+    other.checkInvariants();
+  } finally {
+    await other.close();
+  }
+});
+
 const big = 'x'.repeat(5000);
 const typeOf = (mode: number): number => mode & 0o170000;
 

@@ -18,6 +18,8 @@ const firstFiles = 16;
 /** Attributes begun in a directory listed ahead: about what the kernel's first READDIRPLUS asks for. */
 const firstAttributes = 170;
 const namesPerLook = 256;
+/** Attributes of larger files are asked for by a HEAD: whoever wants only them should not wait for so many bytes. */
+const withBytesMax = 256 << 10;
 
 /** What goes on in one directory. */
 interface Activity {
@@ -71,6 +73,7 @@ export class WalkAhead {
     const isFile = !isDirectory(this.deps.tree.inodes.mustGet(dentry.ino));
     if (isFile && missed && this.opened.has(`${ctx.pid}:${parent}`)) this.lookers.set(ctx.pid, true);
     const activity = this.activity(parent);
+    if (activity.files?.isActive) return; // what is fetched comes with its attributes
     activity.attributes ??= this.run('attributes', attributeRun);
     const want = activity.attributes.visit(dentry.id);
     if (want) this.attributesAhead(parent, activity.attributes, want, isFile);
@@ -86,8 +89,13 @@ export class WalkAhead {
     if (want) this.attributesAhead(directory, activity.attributes, want, true);
   }
 
-  /** Whether the reader of this directory will look at the attributes of its files, and not open them anyway. */
-  usesAttributes({ pid }: Pick<RequestContext, 'pid'>, directory: Inode): boolean {
+  /**
+   * Whether the reader of this directory will look at the attributes of its files, and not open them anyway. @param isFirst it has read no names yet: later
+   * the kernel asks for attributes only if some were looked at.
+   */
+  usesAttributes({ pid }: Pick<RequestContext, 'pid'>, directory: Inode, isFirst: boolean): boolean {
+    if (this.activities.get(directory.ino)?.files?.isActive) return false;
+    if (!isFirst) return true;
     if (!this.lookers.has(pid)) return false;
     const dentry = this.deps.tree.dentries.ofInode(directory.ino)[0];
     return !dentry || this.activities.get(dentry.parent)?.readsFiles !== true;
@@ -152,19 +160,31 @@ export class WalkAhead {
     }
     run.began(things, lookedTo, names.length < namesPerLook && lookedTo === (names.at(-1)?.id ?? lookedTo));
     this.deps.metrics.add('prefetch.files_begun', things.length);
-    const ready = inodes.filter((inode) => !this.attributes.needed(inode));
-    this.fetch(ready);
     // What is not known yet may be a symlink or a device: asked first
-    for (const inode of inodes) if (this.attributes.needed(inode)) void this.attributes.completeAhead(inode).then(() => this.fetch([inode]));
+    const unsure = inodes.filter((inode) => !this.mayComeWithBytes(inode));
+    this.fetch(inodes.filter((inode) => !unsure.includes(inode)));
+    for (const inode of unsure) void this.attributes.completeAhead(inode).then(() => this.fetch([inode]));
   }
 
+  /** Its attributes are known, or its GET may tell them. */
+  private mayComeWithBytes(inode: Inode): boolean {
+    return !this.attributes.needed(inode) || (inode.sizeBytes <= withBytesMax && this.attributes.isTypeKnown(inode) && !this.attributes.isAsked(inode));
+  }
+
+  /** Of files whose attributes are not known the GET says them, too: half the requests. */
   private fetch(inodes: readonly Inode[]): void {
     const { tree, db, reader, metrics, log } = this.deps;
     try {
-      const wanted = inodes.map(({ ino }) => tree.inodes.get(ino)).filter((inode) => inode !== undefined && isRegular(inode) && inode.nlink > 0 && !this.attributes.needed(inode));
+      const wanted = inodes.map(({ ino }) => tree.inodes.get(ino))
+        .filter((inode) => inode !== undefined && isRegular(inode) && inode.nlink > 0 && this.mayComeWithBytes(inode));
       if (wanted.length === 0) return;
       const files = db.tx(() => wanted.map((inode) => ({ inode: inode!, file: this.contents.file(inode!) })));
-      for (const { inode, file } of files) if (!file.isComplete) reader.prefetch(this.contents.source(inode, file), 0, inode.sizeBytes);
+      for (const { inode, file } of files) {
+        if (file.isComplete) continue;
+        const source = this.contents.source(inode, file);
+        if (this.attributes.needed(inode)) this.attributes.expect(inode, reader.prefetchWithHead(source));
+        else reader.prefetch(source, 0, inode.sizeBytes);
+      }
     } catch (error) { // no room for it, or its row: the open will say
       metrics.add('prefetch.failures');
       log.debug('cannot prefetch files', { room: 'fs', error });

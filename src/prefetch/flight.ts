@@ -7,7 +7,7 @@ import type { Log } from '../base/log.js';
 import type { Metrics } from '../base/metrics.js';
 import type { ContentFile } from '../cache/content-file.js';
 import type { ContentStore } from '../cache/content-store.js';
-import type { ETag, Key, ObjectStore } from '../s3/object-store.js';
+import type { ETag, Key, ObjectHead, ObjectStore } from '../s3/object-store.js';
 import { StoreError } from '../s3/store-error.js';
 import type { Job } from './download-queue.js';
 import { SourceLostError } from './source-lost-error.js';
@@ -20,6 +20,8 @@ export interface ReadSource {
   locate(): Location | null;
   /** An upload of our own that may be replacing what is under the key: resolves when it is known what became of it (O3). */
   settled?(key: Key): Promise<void> | undefined;
+  /** Wants to know what the answer says about the object's attributes. */
+  onHead?(head: ObjectHead): void;
 }
 
 /** Somebody who wants a range to be present. */
@@ -54,15 +56,24 @@ export class Flight implements Job {
   writing: { readonly start: number; readonly end: number; readonly done: Promise<void> } | undefined;
   /** Settled, one way or the other. */
   over = false;
+  /** Resolves then. */
+  readonly done: Promise<void>;
+  readonly finish: () => void;
   private landedBytes = 0;
 
-  constructor(private readonly host: FlightHost, readonly source: ReadSource, readonly start: number, readonly end: number, readonly isPrefetch: boolean) {}
+  constructor(private readonly host: FlightHost, readonly source: ReadSource, readonly start: number, readonly end: number, readonly isPrefetch: boolean) {
+    let finish!: () => void;
+    this.done = new Promise((resolve) => (finish = resolve));
+    this.finish = finish;
+  }
 
   get isUrgent(): boolean {
     for (const waiter of this.waiters) if (!waiter.isBulk) return true;
     return false;
   }
   get file(): ContentFile { return this.source.file; }
+  /** Its request is at S3, or was. */
+  get isSent(): boolean { return this.over || this.writing !== undefined; }
   /** Worth finishing though nobody waits: somebody foresaw it, or most of it is here. */
   get isUseful(): boolean { return this.isPrefetch || this.landedBytes * 2 >= this.end - this.start; }
 
@@ -129,12 +140,13 @@ export class Flight implements Job {
     try {
       const result = await this.host.store.getToFile(
         where.key,
-        { start, end, etag: where.etag, ...(where.versionId !== undefined && { versionId: where.versionId }) },
+        { start, end, etag: where.etag, ...(where.versionId !== undefined && { versionId: where.versionId }), ...(this.source.onHead && { withHead: true }) },
         this.file.path,
         { signal: this.abort.signal, onRange: (from, to) => this.land(from, to) },
       );
       if (result.lengthBytes < end - start) throw new SourceLostError(this.file.id, `The object ${where.key} ends at ${start + result.lengthBytes}, before ${end}`);
       this.land(start, end);
+      if (result.head) this.source.onHead?.(result.head);
       this.host.metrics.observeUs('prefetch.get_us', (this.host.clock.monotonic() - begun) * 1000);
     } finally {
       this.writing = undefined;

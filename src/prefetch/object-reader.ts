@@ -15,7 +15,7 @@ import type { Metrics } from '../base/metrics.js';
 import type { Range } from '../base/range-set.js';
 import type { ContentFile } from '../cache/content-file.js';
 import type { ContentStore } from '../cache/content-store.js';
-import type { ObjectStore } from '../s3/object-store.js';
+import type { ObjectHead, ObjectStore } from '../s3/object-store.js';
 import { StoreError } from '../s3/store-error.js';
 import { DownloadQueue } from './download-queue.js';
 import { Flight, type FlightHost, type ReadSource, type Waiter } from './flight.js';
@@ -47,6 +47,14 @@ export interface ObjectReaderOptions {
 export interface EnsureOptions {
   readonly signal?: AbortSignal;
   readonly stream?: StreamState;
+}
+
+/** The attributes that come with the bytes of a file. */
+export interface ComingHead {
+  /** Undefined if it did not come to that. Never rejects. */
+  readonly answer: Promise<ObjectHead | undefined>;
+  /** S3 was asked: it will not be long. False while it waits for its turn, or for room. */
+  readonly isSent: () => boolean;
 }
 
 /** A read fetches at least this much around it: what is asked, plus little. */
@@ -114,9 +122,10 @@ export class ObjectReader implements FlightHost {
     }
   }
 
-  /** Begins to fetch [start, end) if there is room for it; errors are only counted. */
-  prefetch(source: ReadSource, start: number, end: number): void {
-    if (this.closed || source.file.removed || this.files.get(source.file.id)?.barrier) return;
+  /** Begins to fetch [start, end) if there is room for it; errors are only counted. @returns what was begun. */
+  prefetch(source: ReadSource, start: number, end: number): readonly Pick<Flight, 'done' | 'isSent'>[] {
+    if (this.closed || source.file.removed || this.files.get(source.file.id)?.barrier) return [];
+    const begun: Flight[] = [];
     const pieceBytes = Math.min(this.config.partBytes, Math.max(pieceBytesMin, Math.ceil((end - start) / 4 / pieceBytesMin) * pieceBytesMin));
     const pieces = this.uncovered(source.file, start, end).flatMap((gap) => cut(gap, pieceBytes));
     for (const piece of pieces) {
@@ -124,9 +133,17 @@ export class ObjectReader implements FlightHost {
         this.metrics.add('prefetch.dropped');
         break;
       }
-      this.begin(source, piece.start, piece.end, true);
+      begun.push(this.begin(source, piece.start, piece.end, true));
     }
     this.queue.changed();
+    return begun;
+  }
+
+  /** The same for a whole file; what is fetched says what the object's attributes are. */
+  prefetchWithHead(source: ReadSource): ComingHead {
+    let head: ObjectHead | undefined;
+    const begun = this.prefetch({ ...source, onHead: (seen) => (head = seen) }, 0, source.file.sizeBytes);
+    return { answer: Promise.all(begun.map(({ done }) => done)).then(() => head), isSent: () => begun.every((flight) => flight.isSent) };
   }
 
   /** Resolves when no request that is under way now writes into [start, end) any more; undefined if none does. */
@@ -243,7 +260,7 @@ export class ObjectReader implements FlightHost {
     return (Math.floor(at / this.config.partBytes) + 1) * this.config.partBytes;
   }
 
-  private begin(source: ReadSource, start: number, end: number, isPrefetch: boolean): void {
+  private begin(source: ReadSource, start: number, end: number, isPrefetch: boolean): Flight {
     const flight = new Flight(this, source, start, end, isPrefetch);
     let state = this.files.get(source.file.id);
     if (!state) this.files.set(source.file.id, (state = { flights: [], barrier: undefined, cancels: 0 }));
@@ -252,6 +269,7 @@ export class ObjectReader implements FlightHost {
     if (isPrefetch) this.prefetchBytes += end - start;
     // Queued now, begun by the caller's `changed()`, once whoever waits for it is known.
     this.queue.push(flight);
+    return flight;
   }
 
   /** Waits until [start, end) is present, or one of the flights it needs has settled. */
@@ -312,6 +330,7 @@ export class ObjectReader implements FlightHost {
     const state = this.files.get(flight.file.id);
     const at = state?.flights.indexOf(flight) ?? -1;
     flight.over = true;
+    flight.finish();
     if (!state || at < 0) return;
     state.flights.splice(at, 1);
     if (flight.isPrefetch) this.prefetchBytes -= flight.end - flight.start;

@@ -1,3 +1,6 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { nameFromBytes } from '../base/file-name.js';
 import { LongKeyStore } from './long-key-store.js';
@@ -41,6 +44,10 @@ describe('a store by paths of any length', () => {
     const { etag } = await store.put(path, body('one'), none, null);
     expect(await store.head(path)).toMatchObject({ key: path, etag });
     expect(await text(path)).toBe('one');
+    const file = join(mkdtempSync(join(tmpdir(), 'hearthfs-long-')), 'one');
+    writeFileSync(file, '');
+    expect((await store.getToFile(path, { start: 0, end: 3, withHead: true }, file)).head).toMatchObject({ key: path, etag });
+    rmSync(dirname(file), { recursive: true });
     await expect(store.put(path, body('two'), none, null)).rejects.toMatchObject({ kind: 'precondition-failed' });
     await store.copy({ key: path, etag }, 'short', none, null);
     await store.copy({ key: 'short', etag }, `${path}2/below`, none, null);

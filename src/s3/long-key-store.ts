@@ -52,7 +52,10 @@ export class LongKeyStore implements ObjectStore {
     return this.listPlace(directory, key, query, options);
   }
 
-  async getToFile(path: Key, query: GetQuery, file: string, options?: GetOptions): Promise<GetResult> { return this.inner.getToFile(this.mustExist(path), query, file, options); }
+  async getToFile(path: Key, query: GetQuery, file: string, options?: GetOptions): Promise<GetResult> {
+    const result = await this.inner.getToFile(this.mustExist(path), query, file, options);
+    return result.head && result.head.key !== path ? { ...result, head: { ...result.head, key: path } } : result;
+  }
   async getBytes(path: Key, query: GetQuery, options?: CallOptions): Promise<GetResult & { bytes: Uint8Array }> { return this.inner.getBytes(this.mustExist(path), query, options); }
 
   async put(path: Key, body: Body, attributes: ObjectAttributes, expected: Expected, options?: CallOptions): Promise<Stored> {

@@ -56,7 +56,10 @@ export class MemoryObjectStore implements ObjectStore {
   async head(key: Key, options?: CallOptions): Promise<ObjectHead | null> {
     await this.enter('head', options);
     const found = this.current(key);
-    if (!found) return null;
+    return found ? this.headOf(key, found) : null;
+  }
+
+  private headOf(key: Key, found: Version): ObjectHead {
     return {
       ...summary(key, found), attributes: found.attributes, serverDateMs: this.clock.now(), ...(this.options.versioning && { versionId: found.versionId }),
       ...(found.attributes.tagging !== undefined && { tagCount: found.attributes.tagging.split('&').length }),
@@ -236,7 +239,8 @@ export class MemoryObjectStore implements ObjectStore {
     if (!found || found.deleted) throw new StoreError('not-found', `There is no object "${key}"`, { status: 404 });
     if (query.etag !== undefined && query.etag !== found.etag) throw new StoreError('precondition-failed', `"${key}" was changed by someone else`, { status: 412 });
     const bytes = found.bytes.subarray(query.start, query.end);
-    return { etag: found.etag, lastModifiedMs: found.lastModifiedMs, lengthBytes: bytes.length, objectSizeBytes: found.bytes.length, bytes: Buffer.from(bytes) };
+    const head = query.withHead && found.attributes.tagging === undefined ? this.headOf(key, found) : undefined;
+    return { etag: found.etag, lastModifiedMs: found.lastModifiedMs, lengthBytes: bytes.length, objectSizeBytes: found.bytes.length, bytes: Buffer.from(bytes), ...(head && { head }) };
   }
 
   private upload(key: Key, uploadId: string): OpenUpload {

@@ -91,6 +91,8 @@ export interface GetQuery {
   /** If-Match: the bytes of any other version are useless. */
   readonly etag?: ETag;
   readonly versionId?: string;
+  /** The answer's headers say as much as those of a HEAD: answer them, too. */
+  readonly withHead?: boolean;
 }
 
 export interface GetResult {
@@ -100,6 +102,8 @@ export interface GetResult {
   readonly lengthBytes: number;
   /** Size of the whole object, from Content-Range. */
   readonly objectSizeBytes: number;
+  /** What `head` would have answered; only if asked for, and not where that takes another request. */
+  readonly head?: ObjectHead;
 }
 
 export interface CopySource { readonly key: Key; readonly etag: ETag; readonly versionId?: string }

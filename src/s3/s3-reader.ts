@@ -1,7 +1,7 @@
 /** GET of a range into a file or into memory. The bytes delivered are exactly those asked for, of exactly the version asked for. */
 import { FileSink } from './file-sink.js';
 import type { Exchange } from './http-client.js';
-import { dateMs } from './object-headers.js';
+import { dateMs, headersToHead } from './object-headers.js';
 import type { CallOptions, GetOptions, GetQuery, GetResult, Key, ObjectHead } from './object-store.js';
 import type { S3Context } from './s3-context.js';
 import { StoreError } from './store-error.js';
@@ -68,7 +68,8 @@ export class S3Reader {
         }
         if (left > 0) throw new StoreError('unavailable', `GET "${key}" ended ${left} bytes early`, { code: 'ECONNRESET' });
         const { etag: found, lastModifiedMs, lengthBytes, objectSizeBytes } = answer;
-        return { etag: found, lastModifiedMs, lengthBytes, objectSizeBytes };
+        const head = query.withHead ? headOf(key, exchange, objectSizeBytes) : undefined;
+        return { etag: found, lastModifiedMs, lengthBytes, objectSizeBytes, ...(head && { head }) };
       },
     );
     return result ?? this.nothing(key, query, options);
@@ -81,6 +82,12 @@ export class S3Reader {
     if (etag !== undefined && head.etag !== etag) throw changed(key, etag, head.etag);
     return { etag: head.etag, lastModifiedMs: head.lastModifiedMs, lengthBytes: 0, objectSizeBytes: head.sizeBytes };
   }
+}
+
+/** Undefined if it has tags, which only another request tells. */
+function headOf(key: Key, exchange: Exchange, sizeBytes: number): ObjectHead | undefined {
+  const head = headersToHead(key, exchange.headers);
+  return head.tagCount === undefined ? { ...head, sizeBytes } : undefined;
 }
 
 interface Answer extends GetResult { skipBytes: number }

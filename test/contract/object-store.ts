@@ -72,6 +72,11 @@ export function objectStoreContract(name: string, open: () => Promise<Subject>):
       expect(Math.abs(head!.lastModifiedMs - head!.serverDateMs!)).toBeLessThan(60_000);
       expect(await store.getBytes(at, { start: 0, end: 5, etag: stored.etag })).toMatchObject({ etag: stored.etag, lengthBytes: 5, objectSizeBytes: 5, lastModifiedMs: head!.lastModifiedMs });
       expect(await text(at)).toBe('hello');
+      const path = join(directory, 'with-head');
+      writeFileSync(path, '');
+      const got = await store.getToFile(at, { start: 1, end: 3, etag: stored.etag, withHead: true }, path);
+      expect({ ...got.head, serverDateMs: 0 }).toEqual({ ...head, serverDateMs: 0 }); // only the moment may differ
+      expect((await store.getToFile(at, { start: 1, end: 3, etag: stored.etag }, path)).head).toBeUndefined();
     });
 
     test('an empty object is an object', async () => {
