@@ -8,6 +8,8 @@ import { StoreError } from './store-error.js';
 import { stripQuotes } from './xml.js';
 
 const inMemoryBytesMax = 64 << 20;
+/** So much of an answer that is longer than the range is read to its end, so that its connection can be used again. */
+const surplusReadMax = 1 << 20;
 type Head = (key: Key, options?: CallOptions) => Promise<ObjectHead | null>;
 
 export class S3Reader {
@@ -53,8 +55,10 @@ export class S3Reader {
         const answer = describeAnswer(key, query, exchange);
         let skip = answer.skipBytes;
         let left = answer.lengthBytes;
+        const enough = new StoreError('aborted', 'the rest is not wanted');
         try {
           await exchange.pipe((chunk) => {
+            if (left === 0 && answer.surplusBytes > surplusReadMax) throw enough;
             if (skip > 0 || chunk.length > left) {
               const from = Math.min(skip, chunk.length);
               skip -= from;
@@ -63,6 +67,8 @@ export class S3Reader {
             left -= chunk.length;
             if (chunk.length > 0) take(chunk);
           });
+        } catch (error) {
+          if (error !== enough) throw error;
         } finally {
           flush();
         }
@@ -90,7 +96,8 @@ function headOf(key: Key, exchange: Exchange, sizeBytes: number): ObjectHead | u
   return head.tagCount === undefined ? { ...head, sizeBytes } : undefined;
 }
 
-interface Answer extends GetResult { skipBytes: number }
+/** Of the body: what comes before the range, and after it. */
+interface Answer extends GetResult { skipBytes: number; surplusBytes: number }
 
 function describeAnswer(key: Key, { start, end, etag: wanted }: GetQuery, exchange: Exchange): Answer {
   const { headers, status } = exchange;
@@ -98,6 +105,8 @@ function describeAnswer(key: Key, { start, end, etag: wanted }: GetQuery, exchan
   const lastModifiedMs = dateMs(headers['last-modified']) ?? 0;
   // Belt and braces: a server that ignores If-Match must not mix versions in one file.
   if (wanted !== undefined && etag !== '' && etag !== wanted) throw changed(key, wanted, etag);
+  if (headers['content-length'] === undefined) throw new StoreError('invalid', `GET "${key}" was answered without a Content-Length`);
+  const bodyBytes = Number(headers['content-length']);
   if (status === 206) {
     const range = /^bytes (\d+)-(\d+)\/(\d+)$/.exec(headers['content-range'] ?? '');
     if (!range || Number(range[1]) !== start || Number(range[2]) >= end) {
@@ -106,13 +115,14 @@ function describeAnswer(key: Key, { start, end, etag: wanted }: GetQuery, exchan
     const objectSizeBytes = Number(range[3]);
     const lengthBytes = Number(range[2]) + 1 - start;
     if (lengthBytes !== Math.min(end, objectSizeBytes) - start) throw new StoreError('unavailable', `GET "${key}" answered ${lengthBytes} bytes, fewer than asked for`);
-    return { etag, lastModifiedMs, lengthBytes, objectSizeBytes, skipBytes: 0 };
+    // A body of another length is not the range that the header speaks of, whatever it is: known before the first byte is believed
+    if (bodyBytes !== lengthBytes) throw new StoreError('invalid', `GET "${key}" was answered with ${bodyBytes} bytes that should be bytes ${start}-${start + lengthBytes - 1}`);
+    return { etag, lastModifiedMs, lengthBytes, objectSizeBytes, skipBytes: 0, surplusBytes: 0 };
   }
-  // 200: the server ignored Range, or the range was everything
-  const length = headers['content-length'];
-  if (length === undefined) throw new StoreError('invalid', `GET "${key}" was answered without a Content-Length`);
-  const objectSizeBytes = Number(length);
-  return { etag, lastModifiedMs, objectSizeBytes, lengthBytes: Math.max(0, Math.min(end, objectSizeBytes) - start), skipBytes: Math.min(start, objectSizeBytes) };
+  if (status !== 200) throw new StoreError('invalid', `GET "${key}" was answered with status ${status}, which S3 has no use for`);
+  // The server ignored Range, or the range was everything
+  const lengthBytes = Math.max(0, Math.min(end, bodyBytes) - start);
+  return { etag, lastModifiedMs, objectSizeBytes: bodyBytes, lengthBytes, skipBytes: Math.min(start, bodyBytes), surplusBytes: Math.max(0, bodyBytes - end) };
 }
 
 function changed(key: Key, wanted: string, found: string): StoreError {
