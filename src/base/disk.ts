@@ -10,6 +10,8 @@ import { fallocate as libcFallocate, syncfs } from './libc.js';
 
 export interface Disk {
   open(label: string, path: string, flags: number, mode?: number): number;
+  /** A new file, open for reading and writing; EEXIST if there is one. */
+  create(label: string, path: string, mode: number): Promise<number>;
   close(fd: number): void;
   /** May read less than asked, 0 at end of file. */
   pread(label: string, fd: number, into: Uint8Array, intoOffset: number, length: number, offset: number): number;
@@ -33,8 +35,11 @@ export interface Disk {
 /** To open a file whose atime tells when a program read it (passthrough): what this process reads for itself is no such access. Needs the file to be ours. */
 export const readUnnoticed = fs.constants.O_RDONLY | fs.constants.O_NOATIME;
 
+export const createFlags = fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL;
+
 export const realDisk: Disk = {
   open: (_label, path, flags, mode) => fs.openSync(path, flags, mode),
+  create: (_label, path, mode) => new Promise((resolve, reject) => fs.open(path, createFlags, mode, (error, fd) => (error ? reject(error) : resolve(fd)))),
   close: (fd) => fs.closeSync(fd),
   pread: (_label, fd, into, intoOffset, length, offset) => fs.readSync(fd, into, intoOffset, length, offset),
   pwrite: (_label, fd, data, dataOffset, length, offset) => fs.writeSync(fd, data, dataOffset, length, offset),

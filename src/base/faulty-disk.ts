@@ -66,6 +66,14 @@ export class FaultyDisk implements Disk {
     return fd;
   }
 
+  async create(label: string, path: string, mode: number): Promise<number> {
+    this.before(label);
+    const fd = await realDisk.create(label, path, mode);
+    this.paths.set(fd, path);
+    this.unsyncedNames.add(path);
+    return fd;
+  }
+
   close(fd: number): void {
     this.paths.delete(fd);
     realDisk.close(fd);

@@ -1,4 +1,4 @@
-/** Where content files lie: `content/<id mod 256, two hex digits>/<id>`. The 256 directories are made as they are needed. */
+/** Where content files lie: `content/<id mod 256, two hex digits>/<id>`; `content-ids` says which. The 256 directories are made as they are needed. */
 import fs from 'node:fs';
 import { join } from 'node:path';
 import { realDisk } from '../base/disk.js';

@@ -19,6 +19,8 @@ export interface ContentStoreOptions {
   readonly noProgressMs?: number;
   /** Descriptors kept open; default 512. */
   readonly fdsMax?: number;
+  /** Empty files made ahead at most (`SpareFiles`); default 64. */
+  readonly sparesMax?: number;
   /** How often upkeep runs, default 1 s; 0: never by itself, tests call `maintain()`. */
   readonly upkeepMs?: number;
 }

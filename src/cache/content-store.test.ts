@@ -122,7 +122,7 @@ describe('durability (D1)', () => {
 
   test('the directory of a new file is synced before its sync resolves', async () => {
     const disk = new FaultyDisk();
-    const opened = await stores.open({ disk });
+    const opened = await stores.open({ disk, sparesMax: 0 });
     const file = filled(opened, 1);
     await file.sync();
     const syncs = disk.calls.get('content.dirsync')!;
@@ -337,7 +337,7 @@ describe('recovery', () => {
     await opened.store.sync(opened.store.unsynced());
     await opened.store.close();
     await opened.db.close({ clean: false });
-    const orphan = join(dirname(kept.path), String(kept.id + 256));
+    const orphan = join(dirname(kept.path), String(kept.id - 256));
     fs.renameSync(vanished.path, orphan);
     fs.rmSync(lost.path);
     fs.writeFileSync(join(dirname(kept.path), 'not-a-number'), '');
@@ -364,13 +364,12 @@ describe('recovery', () => {
   });
 
   test('a leftover with the name of a new file is skipped, not overwritten', async () => {
-    const opened = await stores.open();
+    const opened = await stores.open({ sparesMax: 0 });
     const first = filled(opened, 1);
-    const next = first.id + 1;
-    const path = join(dirname(dirname(first.path)), (next % 256).toString(16).padStart(2, '0'), String(next));
-    fs.mkdirSync(dirname(path), { recursive: true });
+    const next = first.id + 256;
+    const path = join(dirname(first.path), String(next));
     fs.writeFileSync(path, 'leftover');
-    expect(filled(opened, 1).id).toBe(next + 1);
+    expect(filled(opened, 1).id).toBe(next + 256);
     expect(fs.readFileSync(path, 'utf8')).toBe('leftover');
   });
 });

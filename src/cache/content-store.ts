@@ -14,7 +14,7 @@ import { sharedAbort } from '../base/shared-abort.js';
 import fs from 'node:fs';
 import { assert } from '../base/assert.js';
 import type { Clock } from '../base/clock.js';
-import { realDisk, type Disk } from '../base/disk.js';
+import { createFlags, realDisk, type Disk } from '../base/disk.js';
 import { errorCode } from '../base/errno.js';
 import type { Log } from '../base/log.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
@@ -27,6 +27,7 @@ import { ContentLostError } from './cache-error.js';
 import { ChangeLog } from './change-log.js';
 import { checksumsOf } from './checksums.js';
 import { ContentDir, rootShard } from './content-dir.js';
+import { ContentIds } from './content-ids.js';
 import { ContentFile, decodeMissing, type ContentHost } from './content-file.js';
 import { ContentRows } from './content-rows.js';
 import type { ContentStats, ContentStoreOptions } from './content-store-options.js';
@@ -40,6 +41,7 @@ import { Leaving } from './leaving.js';
 import { loadIndex, scanFiles, type RecoveryReport } from './recovery.js';
 import { shedRanges } from './shed.js';
 import { Space } from './space.js';
+import { SpareFiles, type SpareFile } from './spare-files.js';
 
 export class ContentStore implements ContentHost {
   // dependencies
@@ -59,10 +61,8 @@ export class ContentStore implements ContentHost {
   private readonly integrity: Integrity;
   private readonly evictor: Evictor;
   private readonly index = new EvictionIndex();
-  // constants
-  private readonly nextId: () => number;
-  /** Ids below it are from earlier runs. */
-  private readonly firstId: number;
+  private readonly ids: ContentIds;
+  private readonly spares: SpareFiles;
   // state
   private readonly handles = new Handles();
   private readonly holds = new Map<number, number>();
@@ -88,8 +88,8 @@ export class ContentStore implements ContentHost {
     this.fds = new FdCache(this.disk, options.fdsMax ?? 512);
     this.rows = new ContentRows(this.db);
     this.files = new ContentDir(options.dir);
-    this.nextId = this.db.reserveIds('content');
-    this.firstId = this.nextId();
+    this.ids = new ContentIds(this.db.reserveIds('content'));
+    this.spares = new SpareFiles(this.disk, this.files, this.ids, options.clock, options.sparesMax ?? 64);
     this.books = new Bookkeeping(this.db, this.rows, this.index, () => this.usedBytes());
     this.integrity = new Integrity({
       find: (id) => this.find(id), isDirty: (id) => this.isDirty(id), isUnsynced: (id) => this.syncs.isUnsynced(id), evict: (what) => this.evict(what),
@@ -133,23 +133,8 @@ export class ContentStore implements ContentHost {
    * @param owner its inode: one that comes back soon after its content was evicted is kept longer this time.
    */
   create(sizeBytes: number, missing: 'all' | 'none', owner = 0): ContentFile {
-    let id: number;
-    let fd: number | undefined;
-    do {
-      id = this.nextId();
-      try {
-        fd = this.disk.open('content.create', this.files.path(id), fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL, 0o600);
-      } catch (error) {
-        if (errorCode(error) === 'ENOENT' && this.files.makeShard(id)) {
-          this.syncs.named(rootShard);
-          fd = this.disk.open('content.create', this.files.path(id), fs.constants.O_RDWR | fs.constants.O_CREAT | fs.constants.O_EXCL, 0o600);
-        } else if (errorCode(error) !== 'EEXIST') {
-          // EEXIST is a leftover of a transaction that a power cut took back; recover() removes it, and its name stays unused.
-          throw error;
-        }
-      }
-    } while (fd === undefined);
-    const path = this.files.path(id);
+    const spare = this.spares.take();
+    const { id, path, fd } = spare ?? this.newFile();
     const ranges = missing === 'all' ? RangeSet.of({ start: 0, end: sizeBytes }) : new RangeSet();
     const file = new ContentFile(this, id, path, ranges, sizeBytes);
     this.fds.adopt(file, fd);
@@ -171,7 +156,7 @@ export class ContentStore implements ContentHost {
     }
     this.db.onRollback(undo);
     this.handles.add(file);
-    this.syncs.created(file);
+    this.syncs.created(file, spare !== undefined);
     return file;
   }
 
@@ -356,7 +341,7 @@ export class ContentStore implements ContentHost {
   async recover(): Promise<RecoveryReport> {
     await this.loading;
     const report = await scanFiles({
-      rows: this.rows, index: this.index, files: this.files, disk: this.disk, firstId: this.firstId, signal: this.stopping.signal,
+      rows: this.rows, index: this.index, files: this.files, disk: this.disk, isOfEarlierRun: (id) => this.ids.isOfEarlierRun(id), signal: this.stopping.signal,
       isLeaving: (id) => this.leaving.has(id),
       counted: (id) => this.books.later(id),
       vanished: (ids) => this.db.tx(() => ids.forEach((id) => this.remove(id))),
@@ -406,6 +391,22 @@ export class ContentStore implements ContentHost {
   isInherited(id: number): boolean { return this.syncs.isInherited(id); }
 
   // ---- private
+
+  private newFile(): SpareFile {
+    for (;;) {
+      const id = this.ids.next();
+      const path = this.files.path(id);
+      try {
+        return { id, path, fd: this.disk.open('content.create', path, createFlags, 0o600) };
+      } catch (error) {
+        // EEXIST is a leftover of a transaction that a power cut took back; recover() removes it, and its name stays unused.
+        if (errorCode(error) === 'EEXIST') continue;
+        if (errorCode(error) !== 'ENOENT' || !this.files.makeShard(id)) throw error;
+        this.syncs.named(rootShard);
+        return { id, path, fd: this.disk.open('content.create', path, createFlags, 0o600) };
+      }
+    }
+  }
 
   private usedBytes(): number {
     const indexed = this.index.bytes + this.leaving.bytes;
@@ -465,6 +466,7 @@ export class ContentStore implements ContentHost {
       if (file && !file.removed) this.recount(file);
     }
     this.space.relieveIfFull();
+    await this.spares.upkeep();
     await this.sync(this.syncs.unstoredIds);
     while (this.books.isBehind && !this.stopping.signal.aborted) {
       this.books.write(500);
@@ -480,6 +482,7 @@ export class ContentStore implements ContentHost {
     await this.loading;
     await this.maintaining;
     await this.space.close();
+    await this.spares.close();
     try {
       await this.sync(new Set([...this.syncs.unsyncedIds, ...this.syncs.unstoredIds]));
       while (this.books.isBehind) this.books.write(5000);

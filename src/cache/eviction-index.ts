@@ -181,13 +181,13 @@ export class EvictionIndex {
     if (slot !== nil) this.flags[slot]! |= seenBit;
   }
 
-  /** Ids below `limit` that were not seen, clearing the marks. */
-  *unseen(limit: number): Generator<number> {
+  /** Ids that were not seen, clearing the marks. */
+  *unseen(): Generator<number> {
     for (let slot = 0; slot < this.used; slot++) {
       const id = this.ids[slot]!;
       const seen = (this.flags[slot]! & seenBit) !== 0;
       this.flags[slot]! &= ~seenBit;
-      if (id > 0 && id < limit && !seen) yield id;
+      if (id > 0 && !seen) yield id;
     }
   }
 

@@ -45,8 +45,8 @@ export class FileSync {
     this.newNames.set(shard, (this.newNames.get(shard) ?? 0) + 1);
   }
 
-  created(file: ContentFile): void {
-    this.named(this.files.shardOf(file.id));
+  created(file: ContentFile, isNameDurable: boolean): void {
+    if (!isNameDurable) this.named(this.files.shardOf(file.id));
     this.unsynced.set(file.id, file);
   }
 

@@ -45,8 +45,8 @@ export interface ScanOptions {
   readonly index: EvictionIndex;
   readonly files: ContentDir;
   readonly disk: Disk;
-  /** Files from here on were made by this run and are no business of recovery. */
-  readonly firstId: number;
+  /** The other files were made by this run and are no business of recovery. */
+  readonly isOfEarlierRun: (id: number) => boolean;
   readonly signal: AbortSignal;
   /** The row is gone and the file waits for its unlink (J3): not an orphan. */
   readonly isLeaving: (id: number) => boolean;
@@ -55,11 +55,11 @@ export interface ScanOptions {
 }
 
 export async function scanFiles(options: ScanOptions): Promise<RecoveryReport> {
-  const { rows, index, files, firstId } = options;
+  const { rows, index, files, isOfEarlierRun } = options;
   const report = { orphans: 0, orphanBytes: 0, lost: [] as number[], vanished: 0, files: 0 };
   for (const shard of files.shards()) {
     const names = await fs.promises.readdir(files.shardPath(shard));
-    const ids = names.map(Number).filter((id) => Number.isSafeInteger(id) && id > 0 && id < firstId && files.shardOf(id) === shard);
+    const ids = names.map(Number).filter((id) => Number.isSafeInteger(id) && id > 0 && isOfEarlierRun(id) && files.shardOf(id) === shard);
     for (let at = 0; at < ids.length; at += statsAtOnce) {
       if (options.signal.aborted) return report;
       await Promise.all(ids.slice(at, at + statsAtOnce).map(async (id) => {
@@ -84,8 +84,8 @@ export async function scanFiles(options: ScanOptions): Promise<RecoveryReport> {
     }
   }
   const vanished: number[] = [];
-  for (const id of index.unseen(firstId)) {
-    if (options.isLeaving(id) || fs.existsSync(files.path(id))) continue;
+  for (const id of index.unseen()) {
+    if (!isOfEarlierRun(id) || options.isLeaving(id) || fs.existsSync(files.path(id))) continue;
     if (index.isSet(id, Flag.dirty)) report.lost.push(id);
     else vanished.push(id);
   }

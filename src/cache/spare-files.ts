@@ -1,0 +1,106 @@
+/**
+ * Empty content files made ahead, with names that are durable already: whoever makes a file pays neither for its inode nor, at its first fsync, for the sync
+ * of a directory. There are none until files are made, more the faster that goes, and none again some time after.
+ *
+ * Whatever fails here costs only speed: then the caller makes its file itself. After a crash they are files without rows, which recovery removes.
+ */
+import fs from 'node:fs';
+import type { Clock } from '../base/clock.js';
+import type { Disk } from '../base/disk.js';
+import { errorCode } from '../base/errno.js';
+import { rootShard, type ContentDir } from './content-dir.js';
+import type { ContentIds } from './content-ids.js';
+
+export interface SpareFile { readonly id: number; readonly path: string; readonly fd: number }
+
+const wantedMin = 8;
+/** Asked for again sooner than this: too few are kept. */
+const hurryMs = 1000;
+const idleMs = 30_000;
+const pauseMs = 10_000;
+
+export class SpareFiles {
+  private ready: SpareFile[] = [];
+  private wanted = wantedMin;
+  private filling: Promise<void> | undefined;
+  private takenAtMs = -Infinity;
+  private emptyAtMs = -Infinity;
+  private pausedUntilMs = -Infinity;
+  private isClosed = false;
+
+  /** @param max 0 for none. */
+  constructor(private readonly disk: Disk, private readonly files: ContentDir, private readonly ids: ContentIds, private readonly clock: Clock, private readonly max: number) {}
+
+  /** One that is the caller's from now on, or undefined. Its times are now. */
+  take(): SpareFile | undefined {
+    const now = this.clock.monotonic();
+    this.takenAtMs = now;
+    const spare = this.ready.pop();
+    if (!spare && this.wanted > 0) {
+      if (now < this.emptyAtMs + hurryMs) this.wanted = Math.min(this.max, this.wanted * 2);
+      this.emptyAtMs = now;
+    }
+    if (this.ready.length <= this.wanted / 2) this.fill(now);
+    if (!spare) return undefined;
+    const seconds = this.clock.now() / 1000;
+    fs.futimesSync(spare.fd, seconds, seconds);
+    return spare;
+  }
+
+  /** Now and then: gives them up where nobody makes files any more. */
+  async upkeep(): Promise<void> {
+    await this.filling;
+    if (this.ready.length > 0 && this.clock.monotonic() >= this.takenAtMs + idleMs) await this.drop();
+  }
+
+  async close(): Promise<void> {
+    this.isClosed = true;
+    await this.filling;
+    await this.drop();
+  }
+
+  private fill(now: number): void {
+    if (this.filling || this.isClosed || this.max === 0 || now < this.pausedUntilMs) return;
+    this.filling = this.make(Math.min(this.max, this.wanted) - this.ready.length)
+      .catch(() => void (this.pausedUntilMs = this.clock.monotonic() + pauseMs))
+      .finally(() => (this.filling = undefined));
+  }
+
+  private async make(count: number): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve)); // not in the caller's transaction
+    const made: SpareFile[] = [];
+    const shards = new Set<number>();
+    try {
+      const ids = Array.from({ length: count }, () => this.ids.next());
+      for (const id of ids) {
+        const shard = this.files.shardOf(id);
+        if (!shards.has(shard) && this.files.makeShard(id)) shards.add(rootShard);
+        shards.add(shard);
+      }
+      const tries = await Promise.allSettled(ids.map(async (id) => {
+        const path = this.files.path(id);
+        made.push({ id, path, fd: await this.disk.create('content.spare', path, 0o600) });
+      }));
+      const failed = tries.find((result): result is PromiseRejectedResult => result.status === 'rejected' && errorCode(result.reason) !== 'EEXIST');
+      if (failed) throw failed.reason;
+      await Promise.all([...shards].map((shard) => this.disk.syncDirectory('content.dirsync', this.files.shardPath(shard))));
+    } catch (error) {
+      await this.remove(made);
+      throw error;
+    }
+    this.ready.push(...made);
+    if (this.isClosed) await this.drop();
+  }
+
+  private async drop(): Promise<void> {
+    const spares = this.ready;
+    this.ready = [];
+    this.wanted = Math.min(wantedMin, this.max);
+    await this.remove(spares);
+  }
+
+  private async remove(spares: readonly SpareFile[]): Promise<void> {
+    for (const { fd } of spares) this.disk.close(fd);
+    await Promise.allSettled(spares.map(({ path }) => this.disk.unlink('content.spare', path)));
+  }
+}
