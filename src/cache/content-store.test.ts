@@ -452,3 +452,22 @@ test('D5: what grew past the limit without a reservation is evicted once it is c
   await opened.store.maintain();
   await expect.poll(() => opened.store.maintain().then(() => opened.store.stats().cacheBytes)).toBeLessThanOrEqual(4 * MiB);
 });
+
+test('presence of a file into which bytes still land is put on record after ten rounds of upkeep, that of one at rest with the next', async () => {
+  const opened = await stores.open();
+  const busy = opened.db.tx(() => opened.store.create(20 * MiB, 'all'));
+  const rest = opened.db.tx(() => opened.store.create(MiB, 'all'));
+  await opened.store.maintain();
+  rest.markPresent(0, MiB);
+  busy.markPresent(0, MiB);
+  await opened.store.maintain();
+  for (let round = 1; round < 9; round++) {
+    busy.markPresent(round * MiB, (round + 1) * MiB);
+    await opened.store.maintain();
+    expect(rest.hasUnstoredPresence).toBe(false);
+    expect(busy.hasUnstoredPresence).toBe(true);
+  }
+  busy.markPresent(9 * MiB, 10 * MiB);
+  await opened.store.maintain();
+  expect(busy.hasUnstoredPresence).toBe(false);
+});

@@ -467,7 +467,7 @@ export class ContentStore implements ContentHost {
     }
     this.space.relieveIfFull();
     await this.spares.upkeep();
-    await this.sync(this.syncs.unstoredIds);
+    await this.sync(this.syncs.due());
     while (this.books.isBehind && !this.stopping.signal.aborted) {
       this.books.write(500);
       await new Promise((resolve) => setImmediate(resolve));

@@ -13,12 +13,14 @@ import type { FdCache } from './fd-cache.js';
 const syncsMax = 128;
 /** Those under way at the same time share the commits of a journaling file system. Half of libuv's threads: the journal's own sync finds one. */
 const syncsAtOnce = 8;
+/** Rounds of upkeep (of a second) after which also a file that is still being fetched is put on record. */
+const landingRoundsMax = 10;
 
 export class FileSync {
   /** Written since their last sync. Strong references: what they know is stored nowhere else. */
   private readonly unsynced = new Map<number, ContentFile>();
   /** Presence ahead of the database. */
-  private readonly unstored = new Map<number, ContentFile>();
+  private readonly unstored = new Map<number, { readonly file: ContentFile; rounds: number; landing: boolean }>();
   /** Dirty files of a run that ended without order: nobody knows what of them was synced. */
   private readonly inherited = new Set<number>();
   /** Directories with names made since their last sync, and how many. */
@@ -38,6 +40,20 @@ export class FileSync {
   get unstoredIds(): number[] { return [...this.unstored.keys()]; }
   get unsyncedIds(): number[] { return [...this.unsynced.keys(), ...this.inherited]; }
   isInherited(id: number): boolean { return this.inherited.has(id); }
+
+  /**
+   * One round of upkeep: files whose presence is to be stored now. Not those into which bytes still land: syncing a gigabyte while it arrives costs the download
+   * a good part of its speed, and a crash before only means to fetch again what came last.
+   */
+  due(): number[] {
+    const ids: number[] = [];
+    for (const [id, state] of this.unstored) {
+      if (!state.landing || ++state.rounds >= landingRoundsMax) ids.push(id);
+      state.landing = false;
+    }
+    return ids;
+  }
+
   isUnsynced(id: number): boolean { return this.unsynced.has(id) || this.inherited.has(id); }
 
   /** A name was made in the directory of this shard. */
@@ -55,7 +71,10 @@ export class FileSync {
   }
 
   landed(file: ContentFile): void {
-    if (!file.removed) this.unstored.set(file.id, file);
+    if (file.removed) return;
+    const known = this.unstored.get(file.id);
+    if (known) known.landing = true;
+    else this.unstored.set(file.id, { file, rounds: 0, landing: true });
   }
 
   inherit(id: number): void {
@@ -126,6 +145,8 @@ export class FileSync {
     if (file.version === version) this.unsynced.delete(file.id);
     this.inherited.delete(file.id);
     file.storePresence(snapshot);
+    const state = this.unstored.get(file.id);
+    if (state) state.rounds = 0;
     if (!file.hasUnstoredPresence) this.unstored.delete(file.id);
     this.done(file);
   }

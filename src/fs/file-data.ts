@@ -42,7 +42,14 @@ export class FileData {
     const source = this.contents.source(inode, file);
     // What is waited for goes first
     const waits = file.missing.intersects(offset, end) ? this.bring(ctx, source, offset, end) : undefined;
-    if (hint) for (const range of hint.prefetch) this.deps.reader.prefetch(source, range.start, Math.min(range.end, inode.sizeBytes));
+    if (open && hint) {
+      for (const range of hint.prefetch) {
+        const wanted = Math.min(range.end, inode.sizeBytes);
+        const { coveredTo } = this.deps.reader.prefetch(source, range.start, wanted);
+        if (coveredTo < wanted) open.stream.fetchedOnlyTo(coveredTo);
+      }
+      this.deps.reader.scanned(file, open.stream, offset);
+    }
     return waits;
   }
 

@@ -85,7 +85,7 @@ export class OpenReplies {
   opened(inode: Inode, flags: number): OpenReply {
     const writable = (flags & OpenFlag.ACCMODE) !== OpenFlag.RDONLY;
     const backingId = this.passthrough.openFor(inode, writable, (flags & OpenFlag.ACCMODE) !== OpenFlag.WRONLY);
-    const file = this.files.open(inode.ino, writable, new StreamState());
+    const file = this.files.open(inode.ino, writable, new StreamState(() => this.deps.reader.windowBytes));
     if (inode.sizeBytes > 0 || inode.content !== null) this.hold(inode);
     const content = this.contents.existing(inode);
     if ((flags & OpenFlag.ACCMODE) !== OpenFlag.WRONLY) this.counts.opened(file, content, inode.sizeBytes);

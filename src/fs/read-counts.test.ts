@@ -9,7 +9,7 @@ import { StreamState } from '../prefetch/stream-state.js';
 function content(missing: RangeSet): ContentFile {
   return { missing, get isComplete() { return missing.isEmpty; } } as unknown as ContentFile;
 }
-const open = (): OpenFile => ({ fh: 1, ino: 2, writable: false, stream: new StreamState() });
+const open = (): OpenFile => ({ fh: 1, ino: 2, writable: false, stream: new StreamState(() => 0) });
 const counted = (metrics: Metrics): Record<string, number> => metrics.snapshot().counters;
 
 test('what was prefetched since the file was opened is a miss when it is read, and a hit when it is read again', () => {

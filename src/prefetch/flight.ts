@@ -43,6 +43,10 @@ export interface FlightHost {
   /** Makes room inside the file itself where nothing else can be evicted. */
   makeRoom(flight: Flight): Promise<void>;
   landed(flight: Flight): void;
+  /** Bytes arrived from S3. */
+  fetched(bytes: number): void;
+  /** A request for so many bytes took so long. */
+  took(bytes: number, ms: number): void;
   settled(flight: Flight, error?: unknown): void;
 }
 
@@ -147,7 +151,9 @@ export class Flight implements Job {
       if (result.lengthBytes < end - start) throw new SourceLostError(this.file.id, `The object ${where.key} ends at ${start + result.lengthBytes}, before ${end}`);
       this.land(start, end);
       if (result.head) this.source.onHead?.(result.head);
-      this.host.metrics.observeUs('prefetch.get_us', (this.host.clock.monotonic() - begun) * 1000);
+      const ms = this.host.clock.monotonic() - begun;
+      this.host.took(end - start, ms);
+      this.host.metrics.observeUs('prefetch.get_us', ms * 1000);
     } finally {
       this.writing = undefined;
       done();
@@ -159,6 +165,7 @@ export class Flight implements Job {
     if (bytes === 0 || this.file.removed || !this.writing) return;
     this.landedBytes += bytes;
     this.host.metrics.add('prefetch.fetched_bytes', bytes);
+    this.host.fetched(bytes);
     this.file.markPresent(start, end);
     this.host.landed(this);
   }

@@ -355,6 +355,23 @@ describe('prefetch', () => {
   });
 });
 
+describe('one reader\'s window', () => {
+  test('a prefetch says how far it got, and readers of many files share what all may have', async () => {
+    const s = await setup(16 * MiB, { windowBytesMax: 4 * MiB, partBytes: MiB });
+    s.s3.automatic = false;
+    expect(s.reader.windowBytes).toBe(4 * MiB);
+    expect(s.reader.prefetch(s.source, 0, 3 * MiB)).toBe(3 * MiB);
+    expect(s.reader.prefetch(s.source, 0, 8 * MiB)).toBe(4 * MiB);
+    const other = s.opened.db.tx(() => s.opened.store.create(16 * MiB, 'all'));
+    expect(s.reader.prefetch({ file: other, locate: () => ({ key: 'a', etag: 'e1' }) }, MiB, 2 * MiB)).toBe(MiB); // nothing left
+    await s.reader.cancel(s.file.id);
+    await settle();
+    expect(s.reader.prefetch({ file: other, locate: () => ({ key: 'a', etag: 'e1' }) }, 0, 2 * MiB)).toBe(2 * MiB);
+    expect(s.reader.prefetch(s.source, 0, MiB)).toBe(MiB);
+    expect(s.reader.windowBytes).toBe(2 * MiB);
+  });
+});
+
 describe('room', () => {
   test('the file being fetched is not evicted to make room for itself, others are', async () => {
     const s = await setup(2 * MiB, { partBytes: MiB }, 3 * MiB);

@@ -19,6 +19,8 @@ import type { ObjectHead, ObjectStore } from '../s3/object-store.js';
 import { StoreError } from '../s3/store-error.js';
 import { DownloadQueue } from './download-queue.js';
 import { Flight, type FlightHost, type ReadSource, type Waiter } from './flight.js';
+import { LinkEstimate } from './link-estimate.js';
+import { ScanRoom } from './scan-room.js';
 import type { StreamState } from './stream-state.js';
 
 export type { ReadSource } from './flight.js';
@@ -44,10 +46,10 @@ export interface ObjectReaderOptions {
   readonly config: ObjectReaderConfig;
 }
 
-export interface EnsureOptions {
-  readonly signal?: AbortSignal;
-  readonly stream?: StreamState;
-}
+export interface EnsureOptions { readonly signal?: AbortSignal }
+
+/** What a prefetch began, and as far as it is here or on its way. */
+interface Begun { readonly flights: readonly Pick<Flight, 'done' | 'isSent'>[]; readonly coveredTo: number }
 
 /** The attributes that come with the bytes of a file. */
 export interface ComingHead {
@@ -61,6 +63,9 @@ export interface ComingHead {
 const alignBytes = 128 * 1024;
 /** Prefetch is cut into pieces no smaller than this, so that several connections share it. */
 const pieceBytesMin = 1024 * 1024;
+/** A reader's window before the line is known: 8 parts of 8 MiB fill 6 Gbit/s at 80 ms. */
+const windowBytesStart = 64 * 1024 * 1024;
+const windowBytesMin = 16 * 1024 * 1024;
 
 interface FileFlights {
   /** Ascending, disjoint. */
@@ -79,12 +84,17 @@ export class ObjectReader implements FlightHost {
   private readonly config: ObjectReaderConfig;
   private readonly queue: DownloadQueue;
   private readonly files = new Map<number, FileFlights>();
+  private readonly link: LinkEstimate;
+  private readonly room: ScanRoom;
   private prefetchBytes = 0;
   private closed = false;
 
   constructor(options: ObjectReaderOptions) {
     ({ store: this.store, contents: this.contents, clock: this.clock, log: this.log, metrics: this.metrics, config: this.config } = options);
     this.queue = new DownloadQueue(options.config.downloadsMax);
+    this.link = new LinkEstimate(this.clock, { startBytes: windowBytesStart, minBytes: windowBytesMin, maxBytes: this.config.windowBytesMax });
+    this.room = new ScanRoom(this.contents, this.clock, this.log);
+    this.metrics.gauge('prefetch.stream_window_bytes', () => this.windowBytes);
     this.metrics.gauge('prefetch.window_bytes', () => this.prefetchBytes);
     this.metrics.gauge('prefetch.flights', () => this.queue.size);
   }
@@ -122,28 +132,40 @@ export class ObjectReader implements FlightHost {
     }
   }
 
-  /** Begins to fetch [start, end) if there is room for it; errors are only counted. @returns what was begun. */
-  prefetch(source: ReadSource, start: number, end: number): readonly Pick<Flight, 'done' | 'isSent'>[] {
-    if (this.closed || source.file.removed || this.files.get(source.file.id)?.barrier) return [];
-    const begun: Flight[] = [];
+  /** What one sequential reader may have ahead of it now: what fills the line, or its share of what all may have. */
+  get windowBytes(): number {
+    return Math.min(this.link.windowBytes, Math.max(pieceBytesMin, Math.floor(this.config.windowBytesMax / Math.max(1, this.files.size))));
+  }
+
+  /** Begins to fetch [start, end) as far as there is room for it; errors are only counted. */
+  prefetch(source: ReadSource, start: number, end: number): Begun {
+    if (this.closed || source.file.removed || this.files.get(source.file.id)?.barrier) return { flights: [], coveredTo: start };
+    const flights: Flight[] = [];
+    let coveredTo = end;
     const pieceBytes = Math.min(this.config.partBytes, Math.max(pieceBytesMin, Math.ceil((end - start) / 4 / pieceBytesMin) * pieceBytesMin));
     const pieces = this.uncovered(source.file, start, end).flatMap((gap) => cut(gap, pieceBytes));
     for (const piece of pieces) {
       if (this.prefetchBytes + piece.end - piece.start > this.config.windowBytesMax) {
         this.metrics.add('prefetch.dropped');
+        coveredTo = piece.start;
         break;
       }
-      begun.push(this.begin(source, piece.start, piece.end, true));
+      flights.push(this.begin(source, piece.start, piece.end, true));
     }
     this.queue.changed();
-    return begun;
+    return { flights, coveredTo };
   }
 
   /** The same for a whole file; what is fetched says what the object's attributes are. */
   prefetchWithHead(source: ReadSource): ComingHead {
     let head: ObjectHead | undefined;
-    const begun = this.prefetch({ ...source, onHead: (seen) => (head = seen) }, 0, source.file.sizeBytes);
-    return { answer: Promise.all(begun.map(({ done }) => done)).then(() => head), isSent: () => begun.every((flight) => flight.isSent) };
+    const { flights } = this.prefetch({ ...source, onHead: (seen) => (head = seen) }, 0, source.file.sizeBytes);
+    return { answer: Promise.all(flights.map(({ done }) => done)).then(() => head), isSent: () => flights.every((flight) => flight.isSent) };
+  }
+
+  /** A sequential reader has come to `at`: what a huge file takes of a full cache goes again behind it. */
+  scanned(file: ContentFile, reader: StreamState, at: number): void {
+    void this.room.advanced(file, reader, at, reader.runBytes, (range) => this.isBusy(file, range));
   }
 
   /** Resolves when no request that is under way now writes into [start, end) any more; undefined if none does. */
@@ -178,6 +200,14 @@ export class ObjectReader implements FlightHost {
 
   // ---- FlightHost
 
+  fetched(bytes: number): void {
+    this.link.landed(bytes);
+  }
+
+  took(bytes: number, ms: number): void {
+    if (bytes >= this.config.partBytes / 2) this.link.took(ms);
+  }
+
   landed(flight: Flight): void {
     for (const waiter of [...flight.waiters]) waiter.wake();
   }
@@ -198,15 +228,19 @@ export class ObjectReader implements FlightHost {
     await turn(); // whoever was just told that bytes are present has read them
     if (this.contents.stats().evictableBytes > 0 || this.closed) return;
     const near: Range = { start: flight.start - this.config.partBytes, end: flight.end + this.config.partBytes };
-    const busy = (range: Range): boolean => (this.files.get(file.id)?.flights ?? []).some((other) =>
-      [other.writing, ...other.waiters].some((used) => used && used.start < range.end && used.end > range.start));
     const far = [{ start: 0, end: Math.max(0, near.start) }, { start: near.end, end: Infinity }];
-    await this.contents.shed(file, far, busy).catch((error: unknown) => {
+    await this.contents.shed(file, far, (range) => this.isBusy(file, range)).catch((error: unknown) => {
       this.log.warn('cannot make room within a big file', { room: 'prefetch', id: file.id, error });
     });
   }
 
   // ---- private
+
+  /** Somebody fetches or waits there. */
+  private isBusy(file: ContentFile, range: Range): boolean {
+    return (this.files.get(file.id)?.flights ?? []).some((flight) =>
+      [flight.writing, ...flight.waiters].some((used) => used && used.start < range.end && used.end > range.start));
+  }
 
   private async bring(source: ReadSource, start: number, end: number, signal: AbortSignal | undefined, isBulk: boolean): Promise<void> {
     const { file } = source;

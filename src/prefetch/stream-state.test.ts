@@ -13,7 +13,7 @@ function readAll(state: StreamState, start: number, end: number): { start: numbe
 
 describe('what is fetched ahead', () => {
   test('a sequential reader gets a window that starts small, doubles, and is bounded', () => {
-    const ranges = readAll(new StreamState(), 0, 512 * MiB);
+    const ranges = readAll(new StreamState(() => 64 * MiB), 0, 512 * MiB);
     const sizes = ranges.map((range) => range.end - range.start);
     expect(sizes[0]).toBe(512 * KiB);
     expect(Math.max(...sizes)).toBeLessThanOrEqual(64 * MiB);
@@ -23,7 +23,7 @@ describe('what is fetched ahead', () => {
   });
 
   test('random reads get nothing ahead', () => {
-    const state = new StreamState();
+    const state = new StreamState(() => 64 * MiB);
     let at = 12345;
     for (let i = 0; i < 200; i++) {
       at = (at * 48271) % 2147483647;
@@ -32,7 +32,7 @@ describe('what is fetched ahead', () => {
   });
 
   test('a seek starts over with a small window', () => {
-    const state = new StreamState();
+    const state = new StreamState(() => 64 * MiB);
     readAll(state, 0, 64 * MiB);
     expect(state.onRead(1024 * MiB, 128 * KiB).prefetch).toEqual([]);
     const next = state.onRead(1024 * MiB + 128 * KiB, 128 * KiB).prefetch;
@@ -40,7 +40,7 @@ describe('what is fetched ahead', () => {
   });
 
   test('several places read in turn each keep their window', () => {
-    const state = new StreamState();
+    const state = new StreamState(() => 64 * MiB);
     const bases = [0, 1024 * MiB, 2048 * MiB];
     const last = new Map<number, number>();
     for (let i = 0; i < 100; i++) {
@@ -50,7 +50,7 @@ describe('what is fetched ahead', () => {
   });
 
   test('requests slightly out of order belong to the same sequence', () => {
-    const state = new StreamState();
+    const state = new StreamState(() => 64 * MiB);
     state.onRead(0, 128 * KiB);
     state.onRead(256 * KiB, 128 * KiB);
     state.onRead(128 * KiB, 128 * KiB);
@@ -59,9 +59,31 @@ describe('what is fetched ahead', () => {
   });
 
   test('reading the same bytes again asks for nothing', () => {
-    const state = new StreamState();
+    const state = new StreamState(() => 64 * MiB);
     readAll(state, 0, 4 * MiB);
     expect(state.onRead(3 * MiB, 128 * KiB).prefetch).toEqual([]);
     expect(state.onRead(0, 128 * KiB).prefetch.every((range) => range.end - range.start <= MiB)).toBe(true);
+  });
+
+  test('what could not be begun is asked for again by the next read', () => {
+    const state = new StreamState(() => 64 * MiB);
+    expect(state.onRead(0, 128 * KiB).prefetch).toEqual([{ start: 128 * KiB, end: 640 * KiB }]);
+    state.fetchedOnlyTo(256 * KiB);
+    expect(state.onRead(128 * KiB, 128 * KiB).prefetch[0]!.start).toBe(256 * KiB);
+  });
+
+  test('the window follows what the line can carry, down, too', () => {
+    let max = 64 * MiB;
+    const state = new StreamState(() => max);
+    const ahead = (): number => {
+      let end = 0;
+      for (let i = 0; i < 256; i++, at += MiB) for (const range of state.onRead(at, MiB).prefetch) end = range.end - at - MiB;
+      return end;
+    };
+    let at = 0;
+    expect(ahead()).toBe(64 * MiB);
+    max = 4 * MiB;
+    expect(ahead()).toBe(4 * MiB);
+    expect(state.runBytes).toBe(512 * MiB);
   });
 });

@@ -1,13 +1,11 @@
 /**
  * The access pattern of one open file, and what should be fetched ahead of it. Sequential reads get a window that starts small, so
- * that the first byte is not kept waiting behind a big part, and doubles as long as the reader keeps going; a seek starts over;
+ * that the first byte is not kept waiting behind a big part, and doubles up to what the line can carry as long as the reader keeps going; a seek starts over;
  * random reads get nothing ahead. A few cursors at once, since programs read archives and databases at several places.
  */
 import type { Range } from '../base/range-set.js';
 
 const windowBytesMin = 512 * 1024;
-/** 64 MiB: 8 parts of 8 MiB in flight, which covers 80 ms at 6 Gbit/s. */
-const windowBytesMax = 64 * 1024 * 1024;
 /** The kernel's readahead delivers requests slightly out of order; this far off still belongs to the cursor. */
 const slackBytes = 1024 * 1024;
 const cursorsMax = 4;
@@ -25,7 +23,17 @@ interface Cursor {
 export class StreamState {
   /** Most recently used last. */
   private readonly cursors: Cursor[] = [];
-  constructor(private readonly windowMax = windowBytesMax) {}
+  /** @param windowMax asked anew each time: it is measured. */
+  constructor(private readonly windowMax: () => number) {}
+
+  /** Bytes read in sequence up to the latest read; 0 before the first. */
+  get runBytes(): number { return this.cursors.at(-1)?.runBytes ?? 0; }
+
+  /** Of what `onRead` wanted last, only this much was begun: the next reads ask for the rest. */
+  fetchedOnlyTo(offset: number): void {
+    const cursor = this.cursors.at(-1);
+    if (cursor) cursor.fetchedTo = Math.max(cursor.next, Math.min(cursor.fetchedTo, offset));
+  }
 
   /** Call once per read, before it; the ranges may pass the end of the file. */
   onRead(offset: number, length: number): { prefetch: Range[] } {
@@ -49,7 +57,7 @@ export class StreamState {
   private advance(cursor: Cursor): { prefetch: Range[] } {
     // Refilled when half of it was read, so that requests are few and the far end stays ahead.
     if (cursor.fetchedTo - cursor.next > cursor.windowBytes / 2) return { prefetch: [] };
-    cursor.windowBytes = Math.min(this.windowMax, cursor.windowBytes === 0 ? windowBytesMin : cursor.windowBytes * 2);
+    cursor.windowBytes = Math.min(this.windowMax(), cursor.windowBytes === 0 ? windowBytesMin : cursor.windowBytes * 2);
     const start = cursor.fetchedTo;
     const end = cursor.next + cursor.windowBytes;
     if (end <= start) return { prefetch: [] };
