@@ -48,7 +48,7 @@ export class FileSync {
   due(): number[] {
     const ids: number[] = [];
     for (const [id, state] of this.unstored) {
-      if (!state.landing || ++state.rounds >= landingRoundsMax) ids.push(id);
+      if (!state.landing || state.file.isComplete || ++state.rounds >= landingRoundsMax) ids.push(id);
       state.landing = false;
     }
     return ids;
