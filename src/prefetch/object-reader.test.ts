@@ -360,14 +360,14 @@ describe('one reader\'s window', () => {
     const s = await setup(16 * MiB, { windowBytesMax: 4 * MiB, partBytes: MiB });
     s.s3.automatic = false;
     expect(s.reader.windowBytes).toBe(4 * MiB);
-    expect(s.reader.prefetch(s.source, 0, 3 * MiB)).toBe(3 * MiB);
-    expect(s.reader.prefetch(s.source, 0, 8 * MiB)).toBe(4 * MiB);
+    expect(s.reader.prefetch(s.source, 0, 3 * MiB).coveredTo).toBe(3 * MiB);
+    expect(s.reader.prefetch(s.source, 0, 8 * MiB).coveredTo).toBe(4 * MiB);
     const other = s.opened.db.tx(() => s.opened.store.create(16 * MiB, 'all'));
-    expect(s.reader.prefetch({ file: other, locate: () => ({ key: 'a', etag: 'e1' }) }, MiB, 2 * MiB)).toBe(MiB); // nothing left
+    expect(s.reader.prefetch({ file: other, locate: () => ({ key: 'a', etag: 'e1' }) }, MiB, 2 * MiB).coveredTo).toBe(MiB); // nothing left
     await s.reader.cancel(s.file.id);
     await settle();
-    expect(s.reader.prefetch({ file: other, locate: () => ({ key: 'a', etag: 'e1' }) }, 0, 2 * MiB)).toBe(2 * MiB);
-    expect(s.reader.prefetch(s.source, 0, MiB)).toBe(MiB);
+    expect(s.reader.prefetch({ file: other, locate: () => ({ key: 'a', etag: 'e1' }) }, 0, 2 * MiB).coveredTo).toBe(2 * MiB);
+    expect(s.reader.prefetch(s.source, 0, MiB).coveredTo).toBe(MiB);
     expect(s.reader.windowBytes).toBe(2 * MiB);
   });
 });

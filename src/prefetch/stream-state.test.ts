@@ -22,6 +22,14 @@ describe('what is fetched ahead', () => {
     ranges.slice(1).forEach((range, i) => expect(range.start).toBe(ranges[i]!.end));
   });
 
+  test('the window doubles at first, and grows fourfold once the reader has gone on for a while: few round trips to its full size', () => {
+    const windows = [0.5, 1, 2, 8, 32, 64];
+    const state = new StreamState(() => 64 * MiB);
+    const seen: number[] = [];
+    for (let at = 0; at < 64 * MiB; at += 128 * KiB) for (const { end } of state.onRead(at, 128 * KiB).prefetch) seen.push((end - at - 128 * KiB) / MiB);
+    expect(seen.slice(0, 6)).toEqual(windows);
+  });
+
   test('random reads get nothing ahead', () => {
     const state = new StreamState(() => 64 * MiB);
     let at = 12345;

@@ -6,6 +6,8 @@
 import type { Range } from '../base/range-set.js';
 
 const windowBytesMin = 512 * 1024;
+/** Who has read so much in sequence is likely to go on: the window grows faster, for each step costs a round trip. */
+const sureBytes = 1024 * 1024;
 /** The kernel's readahead delivers requests slightly out of order; this far off still belongs to the cursor. */
 const slackBytes = 1024 * 1024;
 const cursorsMax = 4;
@@ -57,7 +59,7 @@ export class StreamState {
   private advance(cursor: Cursor): { prefetch: Range[] } {
     // Refilled when half of it was read, so that requests are few and the far end stays ahead.
     if (cursor.fetchedTo - cursor.next > cursor.windowBytes / 2) return { prefetch: [] };
-    cursor.windowBytes = Math.min(this.windowMax(), cursor.windowBytes === 0 ? windowBytesMin : cursor.windowBytes * 2);
+    cursor.windowBytes = Math.min(this.windowMax(), cursor.windowBytes === 0 ? windowBytesMin : cursor.windowBytes * (cursor.runBytes < sureBytes ? 2 : 4));
     const start = cursor.fetchedTo;
     const end = cursor.next + cursor.windowBytes;
     if (end <= start) return { prefetch: [] };
