@@ -9,6 +9,7 @@ import { Metrics } from '../base/metrics.js';
 import { UserError } from '../base/user-error.js';
 import { serveControl } from '../control/server.js';
 import { DbError } from '../db/db-error.js';
+import { announceLeaving, awaitHandover } from '../db/handover.js';
 import { BackingView, type AtimeMode } from '../fuse/backing-view.js';
 import { Notifier } from '../fuse/notifier.js';
 import type { NegotiatedInit } from '../fuse/negotiate.js';
@@ -71,6 +72,7 @@ async function serve(link: SupervisorLink, life: Lifetime, log: Log): Promise<vo
     contentChanged: (ino: number) => late.notifier?.invalInode(ino),
     attributesChanged: (ino: number) => late.notifier?.invalInode(ino, -1),
   };
+  if (generation === 0) await awaitHandover(config.cacheDir);
   const parts = await compose(config, generation, kernel, life, log, metrics);
   await link.prepared();
 
@@ -130,20 +132,23 @@ async function serve(link: SupervisorLink, life: Lifetime, log: Log): Promise<vo
 
   await over;
   log.info('the mount is gone', { room: 'daemon' });
+  const leaving = announceLeaving(config.cacheDir);
   if (control.unmounted) await control.unmounted;
-  else await drainOrphaned(parts, log);
+  else await drainOrphaned(parts, leaving.wanted, log);
+  leaving.close();
   await server.close();
+  removeQuietly(socketPath); // before the lock is given back: a successor may have the same one
   await life.close();
-  removeQuietly(socketPath);
   process.exit(0);
 }
 
-async function drainOrphaned(parts: Parts, log: Log): Promise<void> {
+/** Nobody waits for it: until the next mount of the cache directory, which goes on with it, or for a minute. */
+async function drainOrphaned(parts: Parts, wanted: AbortSignal, log: Log): Promise<void> {
   await parts.fs.durability.all();
   if (parts.readOnly || parts.journal.count() === 0) return;
   parts.db.tx(() => parts.journal.hastenAll());
   parts.writeback.wake();
-  await parts.writeback.drain({ deadlineMs: orphanDrainMs });
+  await parts.writeback.drain({ deadlineMs: orphanDrainMs, signal: wanted });
   const left = parts.journal.count();
   if (left > 0) log.warn('changes that S3 does not have stay in the cache directory for the next mount', { room: 'daemon', pending: left });
 }

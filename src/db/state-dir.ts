@@ -83,6 +83,25 @@ function checkMarker(dir: string, text: string): void {
   if (format > cacheFormat) throw new UserError(`Cannot use ${dir} as cache directory: it was written by a newer hearthfs (format ${format}, this one knows ${cacheFormat}); upgrade hearthfs or choose another --cache-dir`);
 }
 
+/** Hints between daemons, of no meaning once the lock is free: see handover.ts. */
+export const hintNames = { leaving: 'leaving', wanted: 'wanted' } as const;
+
+/** Some daemon holds the lock now. */
+export function isLocked(dir: string): boolean {
+  let fd: number;
+  try {
+    fd = fs.openSync(join(dir, 'lock'), 'r+');
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return false;
+    throw unusable(dir, error);
+  }
+  try {
+    return !tryLockExclusive(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
 /** Takes the directory's lock; the returned function gives it back. */
 export function lockDirectory(dir: string): () => void {
   let fd: number;
@@ -96,6 +115,7 @@ export function lockDirectory(dir: string): () => void {
     fs.closeSync(fd);
     throw new UserError(`Cache directory ${dir} is in use by another hearthfs daemon${pid ? ` (pid ${pid})` : ''}; unmount that one first, or choose another --cache-dir`);
   }
+  for (const name of Object.values(hintNames)) fs.rmSync(join(dir, name), { force: true });
   fs.ftruncateSync(fd, 0);
   try {
     fs.writeSync(fd, `${process.pid}\n`, 0);

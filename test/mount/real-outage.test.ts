@@ -67,6 +67,22 @@ describe.skipIf(cannotMount)('outages of S3', { timeout: 120_000 + (scale >= 1 ?
     await mount.unmount();
   });
 
+  it('a mount right after umount(8) is not refused because the daemon before still waits for S3, and uploads what that one had left', async () => {
+    const gate = await world.gate();
+    const mount = await world.mount({ endpoint: gate.endpoint });
+    const { bucket, cacheDir } = mount;
+    await sh(`echo cached > ${mount.in('cached')}`);
+    await mount.sync();
+    await gate.stop();
+    await sh(`echo left > ${mount.in('left')} && umount ${mount.path}`);
+    const next = await world.mount({ bucket, cacheDir, endpoint: gate.endpoint });
+    expect(await readFile(next.in('left'), 'utf8')).toBe('left\n');
+    await gate.start();
+    await next.sync();
+    expect(String(await bucket.get('left'))).toBe('left\n');
+    await next.unmount();
+  });
+
   it('unmount with S3 away says what S3 lacks, and the next mount uploads it', async () => {
     const gate = await world.gate();
     const mount = await world.mount({ endpoint: gate.endpoint });
