@@ -60,6 +60,14 @@ describe('reading', () => {
     expect(s.s3.requests).toBe(1);
   });
 
+  test('a long read that lies anywhere fetches at most an eighth more than it is', async () => {
+    const s = await setup(16 * MiB);
+    const [start, end] = [5 * MiB + 12 * KiB, 5 * MiB + 272 * KiB];
+    await s.reader.ensure(s.source, start, end);
+    expectBytes(s, start, end);
+    expect(s.s3.gets.map((get) => get.range)).toEqual([[5 * MiB, 5 * MiB + 272 * KiB]]);
+  });
+
   test('a small file is fetched whole by the first read', async () => {
     const s = await setup(300 * KiB, { smallFileBytes: MiB });
     await s.reader.ensure(s.source, 0, 10);

@@ -59,8 +59,10 @@ export interface ComingHead {
   readonly isSent: () => boolean;
 }
 
-/** A read fetches at least this much around it: what is asked, plus little. */
+/** A short read is rounded to this: the round trip costs more than the bytes. */
 const alignBytes = 128 * 1024;
+/** One that is longer than that anyway, to this: what is asked, plus little. */
+const alignBytesLong = 16 * 1024;
 /** Prefetch is cut into pieces no smaller than this, so that several connections share it. */
 const pieceBytesMin = 1024 * 1024;
 /**
@@ -276,15 +278,16 @@ export class ObjectReader implements FlightHost {
     return wanted;
   }
 
-  /** What to request for a gap: a small file whole, else rounded to 128 KiB within what is missing and unasked, in parts. */
+  /** What to request for a gap: a small file whole, else rounded within what is missing and unasked, in parts. */
   private pieces(file: ContentFile, gap: Range, isBulk: boolean): Range[] {
     let { start, end } = gap;
     if (!isBulk) {
       const size = file.sizeBytes;
       const isSmall = size <= this.config.smallFileBytes;
+      const align = end - start < alignBytes ? alignBytes : alignBytesLong;
       const around = isSmall
         ? { start: 0, end: size }
-        : { start: Math.floor(start / alignBytes) * alignBytes, end: Math.min(size, Math.ceil(end / alignBytes) * alignBytes) };
+        : { start: Math.floor(start / align) * align, end: Math.min(size, Math.ceil(end / align) * align) };
       const whole = this.uncovered(file, around.start, around.end).find((range) => range.start <= start && range.end >= end);
       // In front of what is asked only a little: the reader waits for it to pass.
       if (whole) ({ start, end } = { start: Math.max(whole.start, start - pieceBytesMin), end: whole.end });
