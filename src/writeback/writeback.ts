@@ -260,8 +260,11 @@ export class Writeback {
     const slots = (this.unansweredCount >= offlineAfter ? 1 : config.uploadsMax) - this.inFlight.size;
     if (slots <= 0) return;
     let started = 0;
-    const rows = journal.due(now, slots + this.inFlight.size);
-    const limit = this.isCourteous(rows[0], now) ? Math.min(slots, courtesyUploads - this.inFlight.size) : slots;
+    const courtesy = this.isForegroundBusy ? Math.min(slots, courtesyUploads - this.inFlight.size) : slots;
+    // Whoever makes thousands of files is not to wait for a query of dozens of them at each visit that ends
+    let limit = courtesy;
+    let rows = journal.due(now, courtesy === slots ? slots + this.inFlight.size : courtesyUploads + this.inFlight.size);
+    if (courtesy !== slots && isOverdue(rows[0], now)) rows = journal.due(now, (limit = slots) + this.inFlight.size);
     for (const { key } of rows) {
       if (started >= limit || this.inFlight.has(key)) continue;
       started++;
@@ -276,9 +279,8 @@ export class Writeback {
   }
 
   /** An untar and its own uploads would share one thread: the program comes first, for a while. Visits that end look again, so one always runs. */
-  private isCourteous(oldest: JournalRow | undefined, now: number): boolean {
-    if (oldest === undefined || this.drainers > 0 || this.urgent.size > 0 || oldest.dueMs < now - courtesyMsMax) return false;
-    return this.deps.hooks.isForegroundBusy?.() ?? false;
+  private get isForegroundBusy(): boolean {
+    return this.drainers === 0 && this.urgent.size === 0 && (this.deps.hooks.isForegroundBusy?.() ?? false);
   }
 
   /** A bug in a visit must not look like a busy one: durable state is involved, so the process stops. */
@@ -404,4 +406,9 @@ export class Writeback {
   private tellIdle(): void {
     for (const listener of [...this.idleListeners]) listener();
   }
+}
+
+/** Courtesy to programs has an end. */
+function isOverdue(oldest: JournalRow | undefined, now: number): boolean {
+  return oldest !== undefined && oldest.dueMs < now - courtesyMsMax;
 }
