@@ -130,7 +130,6 @@ export class Db implements TransactionOwner {
     this.rollback = sql.prepare('ROLLBACK');
     this.storeNumber = sql.prepare("INSERT INTO fact (name, value) VALUES ('redo', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value");
     this.wal = new WalFile(`${path}-wal`, disk);
-    this.storeNumber.run(this.fact('redo') ?? '0'); // makes a -wal where none is
     this.wal.syncNow(); // what it holds may be journaled only in the log that starts over now
     this.redo = RedoLog.open(disk, redoPath(options.dir), Number(this.fact('redo') ?? 0), Number.parseInt(randomId().slice(0, 8), 16));
     this.ballast = new Ballast(join(options.dir, 'ballast'), options.ballastBytes ?? ballastBytesDefault, disk, options.log);
@@ -476,7 +475,7 @@ export class Db implements TransactionOwner {
     } finally {
       this.endGroup();
       await this.syncs.idle();
-      this.wal.close();
+      await this.wal.close();
       await this.checkpointer.close();
       // The last connection's close moves the rest of the -wal into the file, syncs it, and removes the -wal.
       this.sql.close();

@@ -7,16 +7,20 @@ import type { Disk } from '../base/disk.js';
 
 export class WalFile {
   private fd: number | undefined;
+  private running: Promise<unknown> = Promise.resolve();
 
   constructor(private readonly path: string, private readonly disk: Disk) {}
 
   /** Resolves when what was committed before the call is on stable storage. */
   async sync(): Promise<void> {
-    await this.disk.fdatasync('wal.sync', this.open());
+    const sync = this.disk.fdatasync('wal.sync', this.open());
+    this.running = Promise.allSettled([this.running, sync]);
+    await sync;
   }
 
+  /** The same before it returns. There may be none yet. */
   syncNow(): void {
-    this.disk.fdatasyncSync('wal.sync', this.open());
+    if (fs.existsSync(this.path)) this.disk.fdatasyncSync('wal.sync', this.open());
   }
 
   /** The descriptor of the `-wal` that has this name now: SQLite may have made a new one. */
@@ -24,7 +28,7 @@ export class WalFile {
     const named = fs.statSync(this.path).ino;
     if (this.fd !== undefined) {
       if (fs.fstatSync(this.fd).ino === named) return this.fd;
-      this.close();
+      this.drop();
     }
     const fd = this.disk.open('wal.open', this.path, fs.constants.O_RDONLY);
     if (fs.fstatSync(fd).ino !== fs.statSync(this.path).ino) {
@@ -34,7 +38,12 @@ export class WalFile {
     return (this.fd = fd);
   }
 
-  close(): void {
+  async close(): Promise<void> {
+    await this.running;
+    this.drop();
+  }
+
+  private drop(): void {
     if (this.fd !== undefined) this.disk.close(this.fd);
     this.fd = undefined;
   }
