@@ -18,6 +18,7 @@ export interface Fault {
   readonly after?: number;
 }
 
+interface SyncedLog { readonly sizeBytes: number; readonly databaseTimeNs: bigint }
 interface Change { readonly offset: number; readonly bytes: Buffer; readonly sizeBytes: number }
 
 export class FaultyDisk implements Disk {
@@ -25,8 +26,9 @@ export class FaultyDisk implements Disk {
   private readonly paths = new Map<number, string>();
   private readonly undo = new Map<string, Change[]>();
   private readonly unsyncedNames = new Set<string>();
-  /** SQLite writes its log itself: all we know is how long it was when a sync of it began. */
-  private readonly wal = new Map<string, number>();
+  /** SQLite writes its log itself: all we know is what it looked like when a sync of it began. */
+  private readonly wal = new Map<string, SyncedLog>();
+  private readonly holds = new Map<string, Promise<void>>();
   private dead = false;
   /** Calls seen by label. */
   readonly calls = new Map<string, number>();
@@ -35,6 +37,13 @@ export class FaultyDisk implements Disk {
 
   fail(label: string, fault: Fault): void {
     this.faults.set(label, { fault, left: fault.times ?? 1, skip: fault.after ?? 0 });
+  }
+
+  /** Syncs with that label take until the answer is called. */
+  hold(label: string): () => void {
+    let release!: () => void;
+    this.holds.set(label, new Promise((resolve) => (release = resolve)));
+    return release;
   }
 
   heal(): void {
@@ -52,8 +61,25 @@ export class FaultyDisk implements Disk {
       }
       fs.closeSync(fd);
     }
-    for (const [path, sizeBytes] of this.wal) if (fs.existsSync(path) && fs.statSync(path).size > sizeBytes) fs.truncateSync(path, sizeBytes);
+    for (const [path, synced] of this.wal) {
+      if (!fs.existsSync(path) || databaseTimeNs(path) !== synced.databaseTimeNs) continue; // a checkpoint syncs the log first, all of it
+      if (fs.statSync(path).size > synced.sizeBytes) fs.truncateSync(path, synced.sizeBytes);
+    }
     for (const path of this.unsyncedNames) fs.rmSync(path, { force: true });
+  }
+
+  private logIsAt(path: string, sizeBytes: number): void {
+    this.wal.set(path, { sizeBytes, databaseTimeNs: databaseTimeNs(path) });
+  }
+
+  /** The same disk, as far as it is not synced, seen by the next process; the files under `from` were copied to `to`. */
+  moved(from: string, to: string): FaultyDisk {
+    const next = new FaultyDisk();
+    const at = (path: string): string => (path.startsWith(`${from}/`) ? to + path.slice(from.length) : path);
+    for (const [path, changes] of this.undo) next.undo.set(at(path), [...changes]);
+    for (const path of this.unsyncedNames) next.unsyncedNames.add(at(path));
+    for (const [path, synced] of this.wal) next.logIsAt(at(path), databaseTimeNs(path) === synced.databaseTimeNs ? synced.sizeBytes : Infinity);
+    return next;
   }
 
   open(label: string, path: string, flags: number, mode?: number): number {
@@ -62,7 +88,7 @@ export class FaultyDisk implements Disk {
     const fd = realDisk.open(label, path, flags, mode);
     this.paths.set(fd, path);
     if (isNew) this.unsyncedNames.add(path);
-    if (label === 'wal.open' && !this.wal.has(path)) this.wal.set(path, 0);
+    if (label === 'wal.open' && !this.wal.has(path)) this.logIsAt(path, 0);
     return fd;
   }
 
@@ -106,6 +132,7 @@ export class FaultyDisk implements Disk {
 
   async fdatasync(label: string, fd: number): Promise<void> {
     const covered = this.syncing(label, fd);
+    await this.holds.get(label);
     await realDisk.fdatasync(label, fd);
     this.alive(label);
     covered();
@@ -123,10 +150,11 @@ export class FaultyDisk implements Disk {
     const path = this.paths.get(fd);
     const count = path === undefined ? 0 : (this.undo.get(path)?.length ?? 0);
     const sizeBytes = fs.fstatSync(fd).size;
+    const timeNs = path === undefined ? 0n : databaseTimeNs(path);
     return () => {
       if (path === undefined) return;
       this.undo.get(path)?.splice(0, count);
-      if (label === 'wal.sync') this.wal.set(path, sizeBytes);
+      if (label === 'wal.sync') this.wal.set(path, { sizeBytes, databaseTimeNs: timeNs });
     };
   }
 
@@ -153,7 +181,7 @@ export class FaultyDisk implements Disk {
     this.alive(label);
     for (const [path, count] of covered) this.undo.get(path)?.splice(0, count);
     for (const name of names) this.unsyncedNames.delete(name);
-    for (const [path, sizeBytes] of logs) this.wal.set(path, sizeBytes);
+    for (const [path, sizeBytes] of logs) this.logIsAt(path, sizeBytes);
   }
 
   async unlink(label: string, path: string): Promise<void> {
@@ -203,6 +231,11 @@ export class FaultyDisk implements Disk {
     changes.push({ offset, bytes, sizeBytes });
     this.undo.set(path, changes);
   }
+}
+
+/** When a checkpoint last wrote to the database that a log belongs to. */
+function databaseTimeNs(logPath: string): bigint {
+  return fs.statSync(logPath.replace(/-wal$/, ''), { bigint: true, throwIfNoEntry: false })?.mtimeNs ?? 0n;
 }
 
 function systemError(label: string, errno: ErrnoType, why: string): NodeJS.ErrnoException {

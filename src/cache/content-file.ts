@@ -7,6 +7,8 @@
  *     here is never taken from S3. So a write whose range is still in `stored` stores before it returns, whether or not `missing`
  *     had it; presence gained by a GET is stored later, after the data was synced.
  *  3. Ranges of `missing` end at or before the size.
+ *  4. A byte that is on record as missing and changed here is on record as `unsynced` until a sync covers it: a power cut that takes the change brings
+ *     back the need for what S3 holds, not zeros (J4).
  *
  * Everything here is synchronous but `sync()`; the caller has made sure nobody fetches into a range it writes.
  */
@@ -32,7 +34,7 @@ const SEEK_HOLE = 4;
 export type ContentStat = fs.BigIntStats;
 
 /** What a sync that is about to start will cover. */
-export interface PresenceSnapshot { readonly missing: RangeSet; readonly epoch: number; readonly recordedEarly: number }
+export interface PresenceSnapshot { readonly missing: RangeSet; readonly unsynced: RangeSet; readonly epoch: number; readonly recordedEarly: number }
 
 /** What a content file needs of its store. */
 export interface ContentHost {
@@ -40,7 +42,7 @@ export interface ContentHost {
   readonly disk: Disk;
   readonly fds: FdCache;
   readonly changes: ChangeLog;
-  storeMissing(id: number, missing: Buffer): void;
+  storeMissing(id: number, missing: Buffer, unsynced: Buffer | null): void;
   /** The file takes about this much more of the disk. */
   grew(id: number, bytes: number): void;
   /** Bytes were written that no sync has covered yet. */
@@ -70,6 +72,7 @@ export class ContentFile {
     readonly path: string,
     private missingSet: RangeSet,
     sizeBytes: number,
+    private unsynced = new RangeSet(),
   ) {
     this.knownSize = sizeBytes;
     this.stored = missingSet.clone();
@@ -95,7 +98,7 @@ export class ContentFile {
    * brings back a need for what S3 holds (J4).
    */
   get isKept(): boolean {
-    return this.isComplete && !this.hasUnstoredPresence && this.recordedCovered === this.recordedEarly && !this.host.isInherited(this.id);
+    return this.isComplete && !this.hasUnstoredPresence && this.unsynced.isEmpty && this.recordedCovered === this.recordedEarly && !this.host.isInherited(this.id);
   }
 
   /** Fills `into` from `offset`; short only at the end of the file. */
@@ -140,6 +143,7 @@ export class ContentFile {
     assert(!moves || this.isComplete, 'collapse and insert move bytes that are not here yet');
     this.host.disk.fallocate('content.fallocate', this.host.fds.get(this, true), mode, offset, length);
     const size = this.sizeBytes;
+    if (moves) this.unsynced = new RangeSet(); // what lay there in S3 belongs elsewhere now
     if (mode & (Mode.PUNCH_HOLE | Mode.ZERO_RANGE)) this.drop(offset, offset + length);
     if (!(mode & Mode.PUNCH_HOLE) && !moves) this.host.grew(this.id, length);
     this.clip(size);
@@ -233,7 +237,7 @@ export class ContentFile {
 
   /** What a sync that starts now will make storable. */
   presenceSnapshot(): PresenceSnapshot {
-    return { missing: this.missingSet.clone(), epoch: this.epoch, recordedEarly: this.recordedEarly };
+    return { missing: this.missingSet.clone(), unsynced: this.unsynced.clone(), epoch: this.epoch, recordedEarly: this.recordedEarly };
   }
 
   /** Stores the presence of a snapshot whose data has been synced. */
@@ -244,9 +248,11 @@ export class ContentFile {
     const after = new RangeSet();
     // `stored` may have shrunk meanwhile, by writes: what is missing needs both.
     for (const range of before) for (const part of snapshot.missing.intersection(range.start, range.end)) after.add(part.start, part.end);
-    if (after.sizeBytes === before.sizeBytes) return;
+    if (after.sizeBytes === before.sizeBytes && snapshot.unsynced.isEmpty) return;
+    const unsynced = this.unsynced.clone();
+    for (const { start, end } of snapshot.unsynced) this.unsynced.remove(start, end);
     this.stored = after;
-    this.store(before);
+    this.store(before, unsynced);
   }
 
   /**
@@ -275,23 +281,29 @@ export class ContentFile {
     this.missingSet.remove(start, end);
     if (!this.stored.intersects(start, end)) return;
     const before = this.stored.clone();
+    const unsynced = this.unsynced.clone();
+    for (const range of before.intersection(start, end)) this.unsynced.add(range.start, range.end);
     this.stored.remove(start, end);
-    this.store(before);
+    this.store(before, unsynced);
   }
 
   private clip(sizeBytes: number): void {
     this.drop(sizeBytes, Number.MAX_SAFE_INTEGER);
   }
 
-  private store(before: RangeSet): void {
+  private store(before: RangeSet, unsyncedBefore = this.unsynced): void {
     if (this.removed) return;
-    try {
-      this.host.storeMissing(this.id, this.stored.encode());
-    } catch (error) {
+    const undo = (): void => {
       this.stored = before;
+      this.unsynced = unsyncedBefore;
+    };
+    try {
+      this.host.storeMissing(this.id, this.stored.encode(), this.unsynced.isEmpty ? null : this.unsynced.encode());
+    } catch (error) {
+      undo();
       throw error;
     }
-    this.host.db.onRollback(() => (this.stored = before));
+    this.host.db.onRollback(undo);
   }
 
   private changed(start: number, end: number): void {

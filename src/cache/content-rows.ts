@@ -21,8 +21,8 @@ export class ContentRows {
     this.db.prepare<[number, Buffer, number, number]>('INSERT INTO content (id, missing, allocated, dirty, queue, used_at) VALUES (?, ?, 0, 0, ?, ?)').run(id, missing, queue, usedAtMs);
   }
 
-  get(id: number): (ContentRow & { readonly missing: Buffer }) | undefined {
-    return this.db.prepare<[number], ContentRow & { missing: Buffer }>(`SELECT ${columns}, missing FROM content WHERE id = ?`).get(id);
+  get(id: number): (ContentRow & { readonly missing: Buffer; readonly unsynced: Buffer | null }) | undefined {
+    return this.db.prepare<[number], ContentRow & { missing: Buffer; unsynced: Buffer | null }>(`SELECT ${columns}, missing, unsynced FROM content WHERE id = ?`).get(id);
   }
 
   exists(id: number): boolean {
@@ -37,8 +37,12 @@ export class ContentRows {
     this.db.prepare<[number]>('DELETE FROM content WHERE id = ?').run(id);
   }
 
-  setMissing(id: number, missing: Buffer): void {
-    this.db.prepare<[Buffer, number]>('UPDATE content SET missing = ?, checksums = NULL WHERE id = ?').run(missing, id);
+  setMissing(id: number, missing: Buffer, unsynced: Buffer | null): void {
+    this.db.prepare<[Buffer, Buffer | null, number]>('UPDATE content SET missing = ?, unsynced = ?, checksums = NULL WHERE id = ?').run(missing, unsynced, id);
+  }
+
+  withUnsynced(): { readonly id: number; readonly missing: Buffer; readonly unsynced: Buffer }[] {
+    return this.db.prepare<[], { id: number; missing: Buffer; unsynced: Buffer }>('SELECT id, missing, unsynced FROM content WHERE unsynced IS NOT NULL').all();
   }
 
   setDirty(id: number, dirty: boolean): void {

@@ -38,7 +38,7 @@ import { FileSync } from './file-sync.js';
 import { Handles } from './handles.js';
 import { Integrity } from './integrity.js';
 import { Leaving } from './leaving.js';
-import { loadIndex, scanFiles, type RecoveryReport } from './recovery.js';
+import { loadIndex, restoreFiles, scanFiles, type RecoveryReport } from './recovery.js';
 import { shedRanges } from './shed.js';
 import { Space } from './space.js';
 import { SpareFiles, type SpareFile } from './spare-files.js';
@@ -173,7 +173,7 @@ export class ContentStore implements ContentHost {
     const stat = fs.statSync(path, { throwIfNoEntry: false });
     if (!stat) return this.gone(id, path, row.dirty === 1);
     if (!this.index.has(id)) this.addRow(row);
-    const file = new ContentFile(this, id, path, decodeMissing(id, row.missing), stat.size);
+    const file = new ContentFile(this, id, path, decodeMissing(id, row.missing), stat.size, row.unsynced === null ? undefined : decodeMissing(id, row.unsynced));
     this.handles.add(file);
     return file;
   }
@@ -196,6 +196,8 @@ export class ContentStore implements ContentHost {
       this.db.afterDurable(() => void this.leaving.finish(id));
     });
   }
+  /** After a power cut, before anything else, with the files that were being written. */
+  restore(ids: readonly number[]): void { restoreFiles(ids, this.db, this.rows, this.files, this.disk, this.log); }
 
   /** *tx.* A dirty file holds bytes S3 lacks. */
   setDirty(id: number, dirty: boolean): void {
@@ -379,7 +381,7 @@ export class ContentStore implements ContentHost {
 
   // ---- ContentHost
 
-  storeMissing(id: number, missing: Buffer): void { this.rows.setMissing(id, missing); }
+  storeMissing(id: number, missing: Buffer, unsynced: Buffer | null): void { this.rows.setMissing(id, missing, unsynced); }
 
   grew(id: number, bytes: number): void {
     this.index.setBytes(id, this.index.bytesOf(id) + bytes);

@@ -4,8 +4,11 @@
  */
 import fs from 'node:fs';
 import type { Disk } from '../base/disk.js';
+import type { Db } from '../db/db.js';
 import { errorCode } from '../base/errno.js';
+import type { Log } from '../base/log.js';
 import type { ContentDir } from './content-dir.js';
+import { decodeMissing } from './content-file.js';
 import type { ContentRows } from './content-rows.js';
 import { Flag, type EvictionIndex } from './eviction-index.js';
 
@@ -38,6 +41,39 @@ export async function loadIndex(rows: ContentRows, index: EvictionIndex, dirty: 
     if (batch.length < loadBatch) return;
     last = batch.at(-1)!.id;
   }
+}
+
+/** After a power cut: what was written over bytes that are in S3, and not synced, is taken for lost; then files that are gone are made again. */
+export function restoreFiles(ids: readonly number[], db: Db, rows: ContentRows, files: ContentDir, disk: Disk, log: Log): void {
+  db.tx(() => {
+    for (const { id, missing, unsynced } of rows.withUnsynced()) {
+      const ranges = decodeMissing(id, missing);
+      for (const { start, end } of decodeMissing(id, unsynced)) ranges.add(start, end);
+      rows.setMissing(id, ranges.encode(), null);
+    }
+  });
+  for (const id of ids) restoreFile(id, rows, files, disk, log);
+}
+
+/**
+ * A file whose name did not reach the disk before the power was cut, or not its length, held nothing there that was synced: it is made again as its row
+ * has it. What the row says is missing is in S3; the rest is lost, and was never *journaled*.
+ */
+function restoreFile(id: number, rows: ContentRows, files: ContentDir, disk: Disk, log: Log): void {
+  const row = rows.get(id);
+  const path = files.path(id);
+  if (!row) return;
+  const sizeBytes = [...decodeMissing(id, row.missing)].at(-1)?.end ?? 0;
+  const found = fs.statSync(path, { throwIfNoEntry: false });
+  if (found && found.size >= sizeBytes) return;
+  files.makeShard(id);
+  const fd = disk.open('content.restore', path, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600);
+  try {
+    disk.truncate('content.restore', fd, sizeBytes);
+  } finally {
+    disk.close(fd);
+  }
+  log.warn('a file that was being written when the power was cut did not reach the disk', { room: 'cache', id });
 }
 
 export interface ScanOptions {

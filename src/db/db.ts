@@ -40,6 +40,8 @@ export interface DbOptions {
   readonly onFatal?: (error: Error) => void;
   /** Size of the ballast file (D5); 0 for none. */
   readonly ballastBytes?: number;
+  /** Another one at each start of the machine; default: the kernel's. */
+  readonly bootId?: string;
 }
 
 /** How the previous daemon left the directory (S6). */
@@ -51,6 +53,9 @@ export interface PreviousRun {
   /** The machine has not been restarted since, so whatever was written is still in the page cache or on disk. */
   readonly sameBoot: boolean;
 }
+
+/** Then nobody knows what of the files that were being written reached the disk. */
+export function wasPowerCut({ clean, sameBoot }: PreviousRun): boolean { return !clean && !sameBoot; }
 
 type Sync<T> = T extends PromiseLike<unknown> ? never : T;
 
@@ -140,7 +145,7 @@ export class Db implements TransactionOwner {
     this.syncs = new GroupSync(options.metrics, {
       seq: () => this.sequence, begin: () => this.beginSync(), advanced: () => this.runDurableHooks(), failed: (error) => this.fail(error),
     });
-    this.previous = this.takeOver();
+    this.previous = this.takeOver(options.bootId ?? fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim());
     this.flush();
     disk.syncDirectorySync('db.dirsync', options.dir); // the names state.db, state.db-wal and redo
     this.ballast.take();
@@ -447,8 +452,7 @@ export class Db implements TransactionOwner {
     }
   }
 
-  private takeOver(): PreviousRun {
-    const bootId = fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  private takeOver(bootId: string): PreviousRun {
     const before = this.fact('boot_id');
     const previous = { first: before === undefined, clean: this.fact('clean') === '1', sameBoot: before === bootId };
     this.tx(() => {

@@ -27,7 +27,7 @@ CREATE TABLE inode (
   gen INTEGER NOT NULL,              -- content generation
   mgen INTEGER NOT NULL,             -- metadata generation
   base_gen INTEGER,                  -- generation whose object holds the bytes still missing from a changed content file
-  unsealed INTEGER NOT NULL,         -- 1: content may have changed since gen was last sealed; size and mtime come from the content file after a crash
+  unsealed INTEGER NOT NULL,         -- 1: content may have changed since gen was last sealed; size and mtime come from the content file after a crash; 2: sealed, but what was sealed may not be synced
   attrs INTEGER NOT NULL,            -- 0: from a listing only, a HEAD must complete them; 1: complete
   content INTEGER,                   -- content file id (cache), null: nothing local
   target BLOB,                       -- symlink target bytes
@@ -121,6 +121,13 @@ CREATE TABLE replay (uniq TEXT PRIMARY KEY, opcode TEXT NOT NULL, result TEXT NO
 -- writeback: SHA-256 of the blocks of a big file's content as it was sent to S3: what a later version need not send again. One row per inode, of the
 -- newest generation that was sent; 32 bytes per block of block bytes, the last one short, all zeros: not known.
 CREATE TABLE block_digest (ino INTEGER PRIMARY KEY, gen INTEGER NOT NULL, block INTEGER NOT NULL, size INTEGER NOT NULL, sums BLOB NOT NULL);
+`,
+  },
+  {
+    version: 3,
+    sql: `
+-- cache: RangeSet of bytes that were missing, were written here, and may not be on the disk: after a power cut they are missing again. null: none.
+ALTER TABLE content ADD COLUMN unsynced BLOB;
 `,
   },
 ];

@@ -29,7 +29,7 @@ export class Attributes {
   /** @param stat what `refresh` of the inode saw in the same stretch, for who has called it already. */
   attrOf(inode: Inode, stat = this.passthrough.refresh(inode)): Attr {
     this.passthrough.told(inode.ino);
-    const file = isRegular(inode) ? this.contents.existing(inode) : undefined;
+    const file = isRegular(inode) ? this.contents.existingIfThere(inode) : undefined;
     // Holes of a file that is wholly local show in st_blocks as on any file system; what is still in S3 counts as if it were here
     const bytes = file?.isComplete ? Math.min(stat ? Number(stat.blocks) * 512 : file.allocatedBytes(), Math.ceil(inode.sizeBytes / 512) * 512 + 4096) : inode.sizeBytes;
     return {

@@ -1,5 +1,6 @@
 import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
+import { ContentLostError } from '../cache/cache-error.js';
 import type { ContentFile } from '../cache/content-file.js';
 import { isRegular, type Inode } from '../meta/inode.js';
 import type { ReadSource } from '../prefetch/object-reader.js';
@@ -31,6 +32,16 @@ export class FileContents {
   existing(inode: Inode): ContentFile | undefined {
     if (inode.content === null) return undefined;
     return this.deps.contents.find(inode.content);
+  }
+
+  /** For who needs no bytes: a lost file still has a name and attributes, and can be removed. */
+  existingIfThere(inode: Inode): ContentFile | undefined {
+    try {
+      return this.existing(inode);
+    } catch (error) {
+      if (error instanceof ContentLostError) return undefined;
+      throw error;
+    }
   }
 
   /** The inode's content file, made (sparse, everything missing) if there is none. In a transaction of its own or the caller's. */
@@ -155,11 +166,17 @@ export class FileContents {
   /** In a transaction: the inode is gone for good, or its content is replaced. */
   drop(inode: Inode): void {
     if (inode.content === null) return;
-    const file = this.existing(inode);
-    if (file) {
-      this.deps.contents.setDirty(file.id, false);
-      this.deps.contents.remove(file.id);
+    const { contents } = this.deps;
+    if (contents.isDirty(inode.content) || this.existing(inode)) { // a dirty one also if it is lost
+      contents.setDirty(inode.content, false);
+      contents.remove(inode.content);
     }
     inode.content = null;
+  }
+
+  /** After a power cut, before anything is looked at: what was being written may not have reached the disk at all, not even its name. */
+  restoreUnsynced(): void {
+    const { contents, tree } = this.deps;
+    contents.restore([...tree.inodes.unsealed(), ...tree.inodes.sealedUnsynced()].flatMap(({ content }) => content ?? []));
   }
 }

@@ -1,6 +1,7 @@
 import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
+import { wasPowerCut } from '../db/db.js';
 import type { DirentSink, FileSystem, OpenReply, RequestContext, SetAttr, StatFs } from '../fuse/ops.js';
 import { isSymlink, opensUnknown } from '../meta/inode.js';
 import { ActiveListings } from './active-listings.js';
@@ -87,6 +88,7 @@ export class HearthFs implements FileSystem {
   newConnection(): void {
     this.replay.clear();
     const { db, tree } = this.deps;
+    if (wasPowerCut(db.previous)) this.contents.restoreUnsynced();
     this.passthrough.recover(false);
     for (const orphan of tree.inodes.orphans()) db.tx(() => this.inodes.reap(orphan));
   }

@@ -57,7 +57,7 @@ export class Inodes {
     }
     return this.deps.tree.inodes.create({
       mode, uid: ctx.uid, gid, rdev: 0, sizeBytes: directory ? 4096 : 0, atime: now, mtime: now, ctime: now, nlink: directory ? 2 : 1, gen: 1, mgen: 1, baseGen: null,
-      unsealed: false, attrsComplete: true, content: null, target: null, xattrs, foreign: null, linkId: null, linkOffset: 0, lastModifiedMs: null,
+      unsealed: false, sealedUnsynced: false, attrsComplete: true, content: null, target: null, xattrs, foreign: null, linkId: null, linkOffset: 0, lastModifiedMs: null,
       marker: directory, complete: directory, listedAtMs: directory ? this.deps.clock.now() : 0, opens: 0, ...fields,
     });
   }

@@ -80,7 +80,7 @@ export class Passthrough {
         continue;
       }
       const inode = tree.inodes.get(row.ino);
-      const file = inode && this.contents.existing(inode);
+      const file = inode && this.contents.existingIfThere(inode);
       if (!inode || !file) continue;
       const backing = this.add(row.ino, row.backing_id, file);
       backing.writers = backing.mappable = row.ctime_ns !== null || inode.unsealed;

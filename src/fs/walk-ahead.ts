@@ -149,7 +149,7 @@ export class WalkAhead {
     for (const { id, ino } of names) {
       if (things.length >= want.count) break;
       const inode = tree.inodes.mustGet(ino);
-      const isWanted = isRegular(inode) && !inode.unsealed && inode.sizeBytes > 0 && inode.sizeBytes <= config.smallFileBytes && !this.contents.existing(inode)?.isComplete;
+      const isWanted = isRegular(inode) && !inode.unsealed && inode.sizeBytes > 0 && inode.sizeBytes <= config.smallFileBytes && !this.contents.existingIfThere(inode)?.isComplete;
       if (isWanted) {
         if (bytes + inode.sizeBytes > want.bytes) break;
         bytes += inode.sizeBytes;

@@ -97,7 +97,7 @@ export class Discovery {
     const time = timeFromMs(lastModifiedMs);
     const inode = this.tree.inodes.create({
       mode: type | this.permissions(type), uid: this.defaults.uid, gid: this.defaults.gid, rdev: 0, sizeBytes, atime: time, mtime: time, ctime: time,
-      nlink: type === FileType.DIR ? 2 : 1, gen: 1, mgen: 1, baseGen: null, unsealed: false, attrsComplete: false, content: null, target: null, xattrs: null,
+      nlink: type === FileType.DIR ? 2 : 1, gen: 1, mgen: 1, baseGen: null, unsealed: false, sealedUnsynced: false, attrsComplete: false, content: null, target: null, xattrs: null,
       foreign: null, linkId: null, linkOffset: 0, lastModifiedMs, marker: false, complete: false, listedAtMs: 0, opens: 0,
     });
     this.tree.dentries.isNew(inode.ino);

@@ -93,6 +93,10 @@ export class InodeTable {
     return this.db.prepare<[], { ino: number }>('SELECT ino FROM inode WHERE unsealed = 1').all().map(({ ino }) => this.mustGet(ino));
   }
 
+  sealedUnsynced(): Inode[] {
+    return this.db.prepare<[], { ino: number }>('SELECT ino FROM inode WHERE unsealed = 2').all().map(({ ino }) => this.mustGet(ino));
+  }
+
   /** Inodes with a name whose objects say that they are one hard-linked file (J10); more than one until they are joined, or if they must not be. */
   byLink(linkId: string): Inode[] {
     return this.db.prepare<[string], { ino: number }>('SELECT ino FROM inode WHERE link_id = ? AND nlink > 0 ORDER BY ino').all(linkId).map(({ ino }) => this.mustGet(ino));
@@ -122,7 +126,7 @@ function fromRow(row: InodeRow): Inode {
   return {
     ino: row.ino, mode: row.mode, uid: row.uid, gid: row.gid, rdev: row.rdev, sizeBytes: row.size,
     atime: { sec: row.atime_s, nsec: row.atime_ns }, mtime: { sec: row.mtime_s, nsec: row.mtime_ns }, ctime: { sec: row.ctime_s, nsec: row.ctime_ns },
-    nlink: row.nlink, gen: row.gen, mgen: row.mgen, baseGen: row.base_gen, unsealed: row.unsealed === 1, attrsComplete: row.attrs === 1,
+    nlink: row.nlink, gen: row.gen, mgen: row.mgen, baseGen: row.base_gen, unsealed: row.unsealed === 1, sealedUnsynced: row.unsealed === 2, attrsComplete: row.attrs === 1,
     content: row.content, target: row.target,
     xattrs: row.xattrs === null ? null : (JSON.parse(row.xattrs) as Record<string, string>),
     foreign: row.foreign_attrs === null ? null : (JSON.parse(row.foreign_attrs) as Inode['foreign']),
@@ -132,7 +136,7 @@ function fromRow(row: InodeRow): Inode {
 
 function toRow(inode: Inode): unknown[] {
   return [inode.ino, inode.mode, inode.uid, inode.gid, inode.rdev, inode.sizeBytes, inode.atime.sec, inode.atime.nsec, inode.mtime.sec, inode.mtime.nsec,
-    inode.ctime.sec, inode.ctime.nsec, inode.nlink, inode.gen, inode.mgen, inode.baseGen, inode.unsealed ? 1 : 0, inode.attrsComplete ? 1 : 0, inode.content,
+    inode.ctime.sec, inode.ctime.nsec, inode.nlink, inode.gen, inode.mgen, inode.baseGen, inode.unsealed ? 1 : inode.sealedUnsynced ? 2 : 0, inode.attrsComplete ? 1 : 0, inode.content,
     inode.target, inode.xattrs && JSON.stringify(inode.xattrs), inode.foreign && JSON.stringify(inode.foreign), inode.linkId, inode.linkOffset, inode.lastModifiedMs,
     inode.marker ? 1 : 0, inode.complete ? 1 : 0, inode.listedAtMs, inode.opens];
 }

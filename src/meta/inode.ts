@@ -23,6 +23,8 @@ export interface Inode {
   mgen: number;
   baseGen: number | null;
   unsealed: boolean;
+  /** Sealed, and its content is not known to be on stable storage yet. */
+  sealedUnsynced: boolean;
   attrsComplete: boolean;
   content: number | null;
   target: Buffer | null;

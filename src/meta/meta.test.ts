@@ -42,7 +42,7 @@ describe('inodes', () => {
     db.tx(() => {
       Object.assign(inode, {
         mode: 0o120777, uid: 1, gid: 2, rdev: 3, sizeBytes: 2 ** 42, atime: { sec: -5, nsec: 1 }, mtime: { sec: 2 ** 34, nsec: 999_999_999 }, ctime: time, nlink: 4, gen: 5, mgen: 6,
-        baseGen: 4, unsealed: true, attrsComplete: true, content: 99, target: Buffer.from([0xff, 0x41]), xattrs: { 'user.x': 'AA==' }, foreign: { metadata: { a: 'b' } }, lastModifiedMs: 12,
+        baseGen: 4, unsealed: true, sealedUnsynced: false, attrsComplete: true, content: 99, target: Buffer.from([0xff, 0x41]), xattrs: { 'user.x': 'AA==' }, foreign: { metadata: { a: 'b' } }, lastModifiedMs: 12,
         marker: true, complete: true, listedAtMs: 77, opens: 2,
       });
       tree.inodes.save(inode);

@@ -116,7 +116,7 @@ export class Tree {
     assert(!this.inodes.get(rootIno), 'the root exists already');
     return this.inodes.create({
       mode: fields.mode, uid: fields.uid, gid: fields.gid, rdev: 0, sizeBytes: 4096, atime: fields.time, mtime: fields.time, ctime: fields.time,
-      nlink: 2, gen: 1, mgen: 1, baseGen: null, unsealed: false, attrsComplete: true, content: null, target: null, xattrs: null, foreign: null, linkId: null, linkOffset: 0, lastModifiedMs: null,
+      nlink: 2, gen: 1, mgen: 1, baseGen: null, unsealed: false, sealedUnsynced: false, attrsComplete: true, content: null, target: null, xattrs: null, foreign: null, linkId: null, linkOffset: 0, lastModifiedMs: null,
       marker: false, complete: false, listedAtMs: 0, opens: 0,
     }, rootIno);
   }

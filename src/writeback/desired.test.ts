@@ -29,7 +29,7 @@ function inode(ino: number, fields: Partial<Inode> = {}): Inode {
   const time = { sec: 0, nsec: 0 };
   return {
     ino, mode: FileType.REG | 0o644, uid: 0, gid: 0, rdev: 0, sizeBytes: 10, atime: time, mtime: time, ctime: time, nlink: 1, gen: 1, mgen: 1, baseGen: null,
-    unsealed: false, attrsComplete: true, content: ino, target: null, xattrs: null, foreign: null, linkId: null, linkOffset: 0, lastModifiedMs: null, marker: false, complete: true, listedAtMs: 0, opens: 0, ...fields,
+    unsealed: false, sealedUnsynced: false, attrsComplete: true, content: ino, target: null, xattrs: null, foreign: null, linkId: null, linkOffset: 0, lastModifiedMs: null, marker: false, complete: true, listedAtMs: 0, opens: 0, ...fields,
   };
 }
 const dir = (ino: number, fields: Partial<Inode> = {}): Inode => inode(ino, { mode: FileType.DIR | 0o755, marker: true, ...fields });

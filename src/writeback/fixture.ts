@@ -327,7 +327,7 @@ export class TestMount {
   private make(mode: number, fields: Partial<Inode>): Inode {
     const time = timeFromMs(this.clock.now());
     return this.deps.tree.inodes.create({
-      mode, uid: 0, gid: 0, rdev: 0, sizeBytes: 0, atime: time, mtime: time, ctime: time, nlink: 1, gen: 1, mgen: 1, baseGen: null, unsealed: false,
+      mode, uid: 0, gid: 0, rdev: 0, sizeBytes: 0, atime: time, mtime: time, ctime: time, nlink: 1, gen: 1, mgen: 1, baseGen: null, unsealed: false, sealedUnsynced: false,
       attrsComplete: true, content: null, target: null, xattrs: null, foreign: null, linkId: null, linkOffset: 0, lastModifiedMs: null, marker: false, complete: false, listedAtMs: 0, opens: 0, ...fields,
     });
   }

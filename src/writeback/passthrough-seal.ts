@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import { sleep } from '../base/backoff.js';
 import { lseek } from '../base/libc.js';
 import type { WritebackDeps } from './ports.js';
-import { copyAside, frozen, type Seal, type Sealer } from './seal.js';
+import { copyAside, frozen, handled, markSealed, sealedContentSynced, type Seal, type Sealer } from './seal.js';
 
 const SEEK_HOLE = 4;
 /** Without multigrain timestamps two changes within a tick share their ctime: a seal's must be older than that (S3). */
@@ -71,15 +71,13 @@ export class PassthroughSealer implements Sealer {
       if (!isSame(fs.fstatSync(handle.fd, { bigint: true }))) return null;
       const sealed = db.tx(() => {
         hooks.kernelWrites!.refresh(ino);
-        now.unsealed = false;
-        tree.inodes.settle(now);
-        tree.inodes.save(now);
+        markSealed(this.deps, now);
         hooks.kernelWrites!.sealed(ino, before);
         const { gen, sizeBytes, mtime } = now;
         return { gen, sizeBytes, mtime };
       });
       return {
-        ...sealed, path, durable: Promise.resolve(),
+        ...sealed, path, durable: handled(sealedContentSynced(this.deps, ino)),
         isIntact: () => Promise.resolve(tree.inodes.get(ino)?.content === file.id && isSame(fs.statSync(path, { bigint: true, throwIfNoEntry: false }))),
         release: () => Promise.resolve(),
       };

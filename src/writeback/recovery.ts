@@ -1,6 +1,7 @@
 import fs from 'node:fs';
 import { timeFromMs, timeToMs } from '../base/clock.js';
 import { ContentLostError } from '../cache/cache-error.js';
+import { wasPowerCut } from '../db/db.js';
 import type { Key } from '../s3/object-store.js';
 import { StoreError } from '../s3/store-error.js';
 import type { MultipartSender } from './multipart.js';
@@ -17,10 +18,15 @@ export function recoverLocal(deps: WritebackDeps): void {
   const { db, tree, journal, attempts, digests, config, log } = deps;
   fs.rmSync(config.scratchDir, { recursive: true, force: true });
   if (db.previous.first) return;
-  const powerWasCut = !db.previous.clean && !db.previous.sameBoot;
+  const powerWasCut = wasPowerCut(db.previous);
   let recovered = 0;
   db.tx(() => {
     digests.sweep();
+    // Sealed, but the sync of what was sealed was still under way: as good as being written
+    for (const inode of powerWasCut ? tree.inodes.sealedUnsynced() : []) {
+      inode.unsealed = true;
+      tree.inodes.save(inode);
+    }
     for (const inode of tree.inodes.unsealed()) {
       // Size and mtime of a file that was being written were only in memory; the content file has both.
       const stat = statOf(deps, inode.content);
@@ -71,7 +77,7 @@ function statOf(deps: WritebackDeps, content: number | null): fs.Stats | undefin
  */
 export async function abortStrays(deps: WritebackDeps, multipart: MultipartSender, claim: (key: Key) => () => void, signal: AbortSignal): Promise<void> {
   const { db, attempts, log } = deps;
-  const partsAreGood = db.previous.clean || db.previous.sameBoot;
+  const partsAreGood = !wasPowerCut(db.previous);
   const strays = attempts.list().filter((attempt) => attempt.op === 'multipart' && (attempt.uploadId === null || !partsAreGood));
   const releases = strays.map((attempt) => claim(attempt.key)); // before anything is awaited: nobody begins a new upload there meanwhile
   for (const [index, attempt] of strays.entries()) {

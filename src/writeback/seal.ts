@@ -41,14 +41,14 @@ export class PlainSealer implements Sealer {
       const inode = this.deps.tree.inodes.get(ino);
       const path = inode && this.pathOf(inode, partial);
       if (inode === undefined || path == null) return null;
-      this.markSealed(inode);
-      const { gen, sizeBytes, mtime, content } = inode;
-      return { gen, sizeBytes, mtime, path, content: content! };
+      markSealed(this.deps, inode);
+      const { gen, sizeBytes, mtime } = inode;
+      return { gen, sizeBytes, mtime, path };
     });
     if (sealed === null) return null;
-    const { gen, sizeBytes, mtime, path, content } = sealed;
+    const { gen, sizeBytes, mtime, path } = sealed;
     return {
-      gen, sizeBytes, mtime, path, durable: this.deps.contents.isUnsynced(content) ? handled(this.deps.contents.sync([content])) : done,
+      gen, sizeBytes, mtime, path, durable: handled(sealedContentSynced(this.deps, ino)),
       isIntact: () => {
         const now = this.deps.tree.inodes.get(ino);
         return Promise.resolve(now !== undefined && now.gen === gen && !now.unsealed && fs.statSync(path, { throwIfNoEntry: false })?.size === sizeBytes);
@@ -68,28 +68,18 @@ export class PlainSealer implements Sealer {
       const now = tree.inodes.get(ino);
       const path = now && this.pathOf(now);
       if (now === undefined || path == null) return await giveBack(room);
-      this.markSealed(now);
-      const { gen, sizeBytes, mtime, content } = now;
+      this.deps.db.tx(() => markSealed(this.deps, now));
+      const { gen, sizeBytes, mtime } = now;
       const copy = await copyAside(path, this.deps.config.scratchDir, ino);
       const after = tree.inodes.get(ino);
       if (after?.gen !== gen || after.unsealed || fs.statSync(copy).size !== sizeBytes) return await giveBack(room, copy);
-      return frozen({ gen, sizeBytes, mtime, path: copy, durable: handled(contents.sync([content!])) }, room);
+      return frozen({ gen, sizeBytes, mtime, path: copy, durable: handled(sealedContentSynced(this.deps, ino)) }, room);
     } catch (error) {
       room();
       throw error;
     } finally {
       letGo();
     }
-  }
-
-  private markSealed(inode: Inode): void {
-    this.deps.db.tx(() => {
-      const wasUnsealed = inode.unsealed;
-      this.deps.db.onRollback(() => (inode.unsealed = wasUnsealed));
-      inode.unsealed = false;
-      this.deps.tree.inodes.settle(inode);
-      this.deps.tree.inodes.save(inode);
-    });
   }
 
   private pathOf(inode: Inode, partial = false): string | null {
@@ -99,7 +89,34 @@ export class PlainSealer implements Sealer {
   }
 }
 
-const done = Promise.resolve();
+type SealDeps = Pick<WritebackDeps, 'db' | 'tree' | 'contents'>;
+
+/**
+ * In a transaction. A power cut may come after this is durable and before the content is: until `sealedContentSynced` the row says that too, and the next
+ * start takes the inode for one that was being written (S6).
+ */
+export function markSealed({ db, tree, contents }: SealDeps, inode: Inode): void {
+  const { unsealed, sealedUnsynced } = inode;
+  db.onRollback(() => Object.assign(inode, { unsealed, sealedUnsynced }));
+  inode.unsealed = false;
+  inode.sealedUnsynced = contents.isUnsynced(inode.content!);
+  tree.inodes.settle(inode);
+  tree.inodes.save(inode);
+}
+
+/** What was sealed, and its name, are on stable storage when it resolves; the row says so no later than anything that follows from it (J3). */
+export async function sealedContentSynced({ db, tree, contents }: SealDeps, ino: number): Promise<void> {
+  const sealed = tree.inodes.get(ino);
+  if (!sealed?.sealedUnsynced || sealed.content === null) return;
+  const { gen, content } = sealed;
+  await contents.sync([content]);
+  const inode = tree.inodes.get(ino);
+  if (!inode?.sealedUnsynced || inode.unsealed || inode.gen !== gen || inode.content !== content) return;
+  db.tx(() => {
+    inode.sealedUnsynced = false;
+    tree.inodes.save(inode);
+  });
+}
 
 /** A failure is for who awaits it, and nobody's surprise if nobody gets that far. */
 export function handled(promise: Promise<void>): Promise<void> {

@@ -5,9 +5,10 @@ import { FallocateMode, OpenFlag, RenameFlag } from '../../src/fuse/ops.js';
 import { errnoOf, type FsHarness } from '../support/fs-harness.js';
 import { endOutage, expectBytes, expectForeign, expectFreshMount, expectStore, expectTree } from './expectations.js';
 import { directories, files, join, Model } from './model.js';
+import { cutPower } from './power-cut.js';
 import { tombstoneMs } from '../../src/journal/attempts.js';
 import { FileType } from '../../src/meta/inode.js';
-import { allocate, newFile, Refused, resize, write, type DirNode } from './plain-tree.js';
+import { allocate, journal, newFile, Refused, resize, write, type DirNode } from './plain-tree.js';
 
 type Command = fc.AsyncCommand<Model, FsHarness>;
 
@@ -221,7 +222,9 @@ class UseHandle extends Step {
         const data = pattern(offset, length);
         return void (await both(model, real, () => write(node, offset, data), () => real.pwrite(handle, offset, data)));
       }
-      case 'fsync': return void (await both(model, real, () => undefined, () => real.fsync(handle)));
+      case 'fsync':
+        if (await both(model, real, () => undefined, () => real.fsync(handle))) journal(node);
+        return;
       case 'read': {
         let got = Buffer.alloc(0);
         const read = await both(model, real, () => undefined, async () => { got = Buffer.from(await real.pread(handle, offset, length)); });
@@ -236,7 +239,7 @@ class UseHandle extends Step {
 }
 
 class Happen extends Step {
-  constructor(readonly what: 'crash' | 'uploads begin' | 'remount' | 'evict' | 'later' | 'soon' | 'upload some' | 'sync' | 'outage begins' | 'outage ends' | 'fresh mount' | 'compare' | 'compare all') { super(what); }
+  constructor(readonly what: 'crash' | 'uploads begin' | 'remount' | 'evict' | 'later' | 'soon' | 'upload some' | 'sync' | 'outage begins' | 'outage ends' | 'fresh mount' | 'compare' | 'compare all' | 'power cut') { super(what); }
   async run(model: Model, real: FsHarness): Promise<void> {
     switch (this.what) {
       case 'crash': await real.crash(); break;
@@ -247,9 +250,10 @@ class Happen extends Step {
       case 'remount':
         if (model.offline) return;
         for (const { handle } of model.handles.splice(0)) await real.closeFile(handle);
-        await real.remount();
+        await this.everythingJournaled(model, real, () => real.remount());
         break;
-      case 'evict': await real.evict(); break;
+      case 'evict': await this.everythingJournaled(model, real, () => real.evict()); break;
+      case 'power cut': if (!model.offline) await cutPower(model, real); break;
       case 'later': real.clock.advance(real.daemon.config.ttlMs! + 1000); break;
       case 'soon': real.clock.advance(1500); break;
       case 'upload some':
@@ -271,6 +275,13 @@ class Happen extends Step {
     await real.alive();
     model.noteDeaths(real);
     real.checkInvariants();
+  }
+
+  /** Unless the daemon dies over it. */
+  private async everythingJournaled(model: Model, real: FsHarness, act: () => Promise<void>): Promise<void> {
+    const { deaths } = real;
+    await act();
+    if (real.deaths === deaths) for (const path of files(model)) journal(model.tree.file(path));
   }
 }
 
@@ -378,6 +389,7 @@ class Race extends Step {
     }
     const { conflicts, db } = real.daemon;
     db.tx(() => conflicts.list().forEach(({ id }) => conflicts.remove(id)));
+    await db.durable();
     await expectTree(model, real, { content: true });
     await real.sync();
     expectStore(model, real);
@@ -416,7 +428,7 @@ const operations: readonly (readonly [number, fc.Arbitrary<Step>])[] = [
   [2, fc.tuple(fc.constantFrom('write', 'read', 'close', 'fsync'), index, size, length).map((args) => new UseHandle(...args))],
   [1, fc.oneof({ weight: 3, arbitrary: fc.integer({ min: 1, max: 12 }) }, { weight: 2, arbitrary: fc.integer({ min: 1, max: 120 }) }).map((points) => new CrashSoon(points))],
   [3, fc.constantFrom('crash', 'uploads begin', 'uploads begin', 'remount', 'evict', 'evict', 'later', 'soon', 'upload some', 'upload some', 'upload some', 'sync').map((what) => new Happen(what))],
-  [1, fc.constantFrom('outage begins', 'outage ends', 'outage ends', 'fresh mount', 'compare', 'compare all', 'compare all').map((what) => new Happen(what))],
+  [1, fc.constantFrom('power cut', 'outage begins', 'outage ends', 'outage ends', 'fresh mount', 'compare', 'compare all', 'compare all').map((what) => new Happen(what))],
   [1, fc.oneof(
     fc.tuple(fc.constantFrom(...writes, 'head', 'list', 'getToFile', '*'), fc.constantFrom('lost', 'fail', 'throttle'), fc.integer({ min: 1, max: 3 })),
     fc.tuple(fc.constantFrom(...writes), fc.constantFrom(...refusals), fc.integer({ min: 1, max: 2 })),
@@ -426,4 +438,16 @@ const operations: readonly (readonly [number, fc.Arbitrary<Step>])[] = [
 ];
 
 /** `fc.commands` picks evenly: what should come more often is there more often. */
-export const fsCommands: fc.Arbitrary<Command>[] = operations.flatMap(([weight, arbitrary]) => Array<fc.Arbitrary<Command>>(weight).fill(arbitrary));
+export const fsCommands: fc.Arbitrary<Command>[] = operations.flatMap(([weight, arbitrary]) => Array<fc.Arbitrary<Command>>(weight).fill(arbitrary.map(noted)));
+
+/** What a power cut may leave is a tree as it was after a step. */
+function noted(step: Command): Command {
+  return {
+    check: (model) => step.check(model),
+    run: async (model, real) => {
+      await step.run(model, real);
+      model.history.note(model, real);
+    },
+    toString: () => step.toString(),
+  };
+}

@@ -10,8 +10,9 @@ const writeback = { singlePutBytesMax: 128 * 1024, partBytes: 64 * 1024, copyByt
 
 test(`any sequence of operations, crashes, outages and strangers leaves what a plain tree would (HEARTHFS_MODEL_SEED=${modelSeed})`, async () => {
   await checkModel('file-system model', fc.asyncProperty(fc.commands(fsCommands, commandOptions(100)), async (commands) => {
-    const real = await FsHarness.open({ writeback, cachedMax: 4 });
+    const real = await FsHarness.open({ writeback, cachedMax: 4, powerCuts: true });
     const model = new Model();
+    model.history.note(model, real);
     try {
       await fc.asyncModelRun(() => ({ model, real }), commands);
       await expectAllIsWell(model, real);

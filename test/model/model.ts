@@ -1,4 +1,5 @@
 import type { FsHarness, Handle } from '../support/fs-harness.js';
+import { History } from './power-cut.js';
 import { PlainTree, type FileNode } from './plain-tree.js';
 
 /** Names that only the other client of the bucket uses; commands of ours stay away from them. */
@@ -6,7 +7,8 @@ export const foreignDirectory = 'z';
 export const foreignNames = ['s0', 's1'];
 
 export class Model {
-  readonly tree = new PlainTree();
+  tree = new PlainTree();
+  readonly history = new History();
   /** What a stranger put, by key. */
   readonly foreign = new Map<string, string>();
   readonly handles: { readonly node: FileNode; readonly handle: Handle; readonly writable: boolean }[] = [];

@@ -2,8 +2,11 @@
  * What a file system should be, said as plainly as possible: nodes in memory, and the errors POSIX asks for. No caches, no S3, no time
  * but what `utimens` set.
  */
-/** `isForeign`: made by another client, so that its object may lack our metadata. */
-export interface FileNode { kind: 'file'; content: Buffer; mode: number; mtimeSec: number | undefined; xattrs: Map<string, string>; isForeign?: boolean }
+/**
+ * `isForeign`: made by another client, so that its object may lack our metadata. `since`: what it held when it was last *journaled*, and everything it held
+ * after that, the present included.
+ */
+export interface FileNode { kind: 'file'; content: Buffer; since: Buffer[]; mode: number; mtimeSec: number | undefined; xattrs: Map<string, string>; isForeign?: boolean }
 export interface DirNode { kind: 'dir'; children: Map<string, Node>; mode: number }
 export interface LinkNode { kind: 'symlink'; target: string }
 export interface FifoNode { kind: 'fifo'; mode: number }
@@ -14,7 +17,7 @@ export class Refused extends Error {
 }
 
 export class PlainTree {
-  readonly root: DirNode = { kind: 'dir', children: new Map(), mode: 0o755 };
+  constructor(readonly root: DirNode = { kind: 'dir', children: new Map(), mode: 0o755 }) {}
 
   /** Every path but the root's, parents first. */
   paths(want: (node: Node) => boolean = () => true): string[] {
@@ -105,7 +108,8 @@ export class PlainTree {
 }
 
 export function newFile(mode = 0o644): FileNode {
-  return { kind: 'file', content: Buffer.alloc(0), mode, mtimeSec: undefined, xattrs: new Map() };
+  const content = Buffer.alloc(0);
+  return { kind: 'file', content, since: [content], mode, mtimeSec: undefined, xattrs: new Map() };
 }
 
 export function write(file: FileNode, offset: number, data: Buffer): void {
@@ -114,39 +118,41 @@ export function write(file: FileNode, offset: number, data: Buffer): void {
   const content = Buffer.alloc(size);
   file.content.copy(content);
   data.copy(content, offset);
+  changed(file, content);
+}
+
+function changed(file: FileNode, content: Buffer): void {
   file.content = content;
+  file.since.push(content);
   file.mtimeSec = undefined;
+}
+
+/** Of what it holds no byte can be lost any more. */
+export function journal(file: FileNode): void {
+  file.since = [file.content];
 }
 
 export function resize(file: FileNode, sizeBytes: number): void {
   const content = Buffer.alloc(sizeBytes);
   file.content.copy(content, 0, 0, sizeBytes);
-  file.content = content;
-  file.mtimeSec = undefined;
+  changed(file, content);
 }
 
 /** fallocate(2) as ext4 has it. */
 export function allocate(file: FileNode, kind: 'extend' | 'keep size' | 'punch' | 'zero' | 'collapse' | 'insert', offset: number, length: number): void {
-  const { content } = file;
+  const content = Buffer.alloc(Math.max(file.content.length, kind === 'extend' || kind === 'zero' ? offset + length : 0));
+  file.content.copy(content);
   const end = Math.min(offset + length, content.length);
   switch (kind) {
-    case 'extend': case 'zero':
-      if (offset + length > content.length) resize(file, offset + length);
-      if (kind === 'zero') file.content.fill(0, offset, offset + length);
-      break;
-    case 'keep size': break;
-    case 'punch':
-      if (offset < end) content.fill(0, offset, end);
-      break;
+    case 'extend': case 'keep size': return changed(file, content);
+    case 'punch': case 'zero': return changed(file, offset < end ? content.fill(0, offset, end) : content);
     case 'collapse':
       if (offset + length >= content.length) throw new Refused('EINVAL');
-      file.content = Buffer.concat([content.subarray(0, offset), content.subarray(offset + length)]);
-      break;
+      return changed(file, Buffer.concat([content.subarray(0, offset), content.subarray(offset + length)]));
     case 'insert':
       if (offset >= content.length) throw new Refused('EINVAL');
-      file.content = Buffer.concat([content.subarray(0, offset), Buffer.alloc(length), content.subarray(offset)]);
+      return changed(file, Buffer.concat([content.subarray(0, offset), Buffer.alloc(length), content.subarray(offset)]));
   }
-  file.mtimeSec = undefined;
 }
 
 function isWithin(dir: Node, ancestor: DirNode): boolean {

@@ -38,6 +38,8 @@ export interface DaemonOptions {
   readonly config?: Partial<FsConfig>;
   readonly limitBytes?: number;
   readonly disk?: Disk;
+  /** A disk whose power can be cut (`cutPower`). */
+  readonly powerCuts?: boolean;
   readonly partBytes?: number;
   readonly umask?: number;
   /** Supplementary groups of processes, by their ids. */
@@ -52,6 +54,8 @@ export interface DaemonOptions {
 
 export interface World {
   readonly dir: string;
+  /** Another one after a power cut. */
+  readonly bootId: string;
   readonly store: ObjectStore;
   readonly clock: ManualClock;
   readonly health: { isOffline: boolean };
@@ -86,7 +90,7 @@ export class FsDaemon {
     const keys = new LongKeys(keyPrefix);
     const store = new LongKeyStore(line.store, keys);
     const disk = tappedDisk(options.disk ?? realDisk, world.point);
-    const db = Db.open({ dir, log, metrics, ballastBytes: 0, disk, onFatal: (error) => void errors.push(`fatal: ${String(error)}`) });
+    const db = Db.open({ dir, log, metrics, ballastBytes: 0, disk, bootId: world.bootId, onFatal: (error) => void errors.push(`fatal: ${String(error)}`) });
     tapCommits(db, world.point);
     const contents = await ContentStore.open({ db, dir, limitBytes: options.limitBytes ?? 2 ** 30, minFree: { bytes: 0 }, clock, log, metrics, upkeepMs: 0, disk, noProgressMs: 200 });
     const cachedMax = options.cachedMax ?? 256;

@@ -4,20 +4,25 @@
  * `crash()` ends the daemon as `kill -9` does (the page cache survives) and starts the next one on the same state; `remount()` is an orderly restart.
  * `crashAfter(n)` lets it die in the middle of what comes next.
  */
-import { cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, utimesSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
+import { errorCode } from '../../src/base/errno.js';
 import type { ManualClock } from '../../src/base/clock.js';
+import { FaultyDisk } from '../../src/base/faulty-disk.js';
 import type { FaultyStore } from '../../src/s3/faulty-store.js';
 import type { MemoryObjectStore } from '../../src/s3/memory-object-store.js';
 import { FsDaemon, type DaemonOptions } from './fs-daemon.js';
+
+/** A transaction: `seq` counts those of one daemon. */
+export interface Moment { readonly life: number; readonly seq: number }
 
 export class FsLife {
   daemon!: FsDaemon;
   private generation = 0;
   private readonly homes: string[] = [];
   /** ino -> open files: the kernel forgets an inode only after its last RELEASE. */
-  protected readonly opens = new Map<number, number>();
+  readonly opens = new Map<number, number>();
   /** How many points at which a process may die are left; undefined: it does not. */
   private pointsLeft: number | undefined;
   /** The state that a daemon that died left behind. */
@@ -30,12 +35,20 @@ export class FsLife {
   private readonly queued: (() => void)[] = [];
   private isSlow = false;
   private uploading: Promise<void> | undefined;
+  /** With `powerCuts`. */
+  disk: FaultyDisk | undefined;
+  private lives = 0;
+  private boots = 0;
+  /** The last transaction that is known to be *journaled*, until this daemon has synced one. */
+  private journaled: Moment = { life: 0, seq: 0 };
 
   constructor(readonly clock: ManualClock, readonly memory: MemoryObjectStore, readonly faulty: FaultyStore, readonly health: { isOffline: boolean }, readonly options: DaemonOptions) {}
 
   get fs() { return this.daemon.fs; }
   get tree() { return this.daemon.tree; }
   get journal() { return this.daemon.journal; }
+  /** What is accepted now. */
+  get moment(): Moment { return { life: this.lives, seq: this.daemon.db.commitSeq }; }
   get home(): string { return this.homes.at(-1)!; }
 
   async close(): Promise<void> {
@@ -45,7 +58,25 @@ export class FsLife {
 
   /** The first daemon, on nothing. */
   async begin(): Promise<void> {
+    if (this.options.powerCuts) this.disk = new FaultyDisk();
     await this.start(this.newHome());
+  }
+
+  /**
+   * The power is cut: of what was not synced nothing is left (the harshest that can happen), and the machine starts anew. Only with `powerCuts`.
+   * @returns the last transaction that was *journaled* for certain.
+   */
+  async cutPower(): Promise<Moment> {
+    await this.alive();
+    this.die('the power was cut');
+    const { journaled } = this;
+    this.disk!.powerCut();
+    this.disk = new FaultyDisk();
+    this.boots++;
+    this.opens.clear();
+    this.generation = -1; // the connection is gone, too
+    await this.alive();
+    return journaled;
   }
 
   async crash(): Promise<void> {
@@ -65,7 +96,10 @@ export class FsLife {
     this.diedAt = where;
     this.daemon.kill();
     this.remains = this.newHome();
-    cpSync(this.homes.at(-2)!, this.remains, { recursive: true, preserveTimestamps: true, filter: (path) => !/-shm$|lock$/.test(basename(path)) });
+    const { durableSeq } = this.daemon.db;
+    if (durableSeq > 0) this.journaled = { life: this.lives, seq: durableSeq };
+    copyState(this.homes.at(-2)!, this.remains);
+    this.disk = this.disk?.moved(this.homes.at(-2)!, this.remains);
     this.hurry();
   }
 
@@ -127,6 +161,7 @@ export class FsLife {
     await this.endUploads();
     this.pointsLeft = undefined;
     await this.daemon.stop();
+    this.journaled = { life: this.lives, seq: Infinity };
     this.generation = 0;
     this.opens.clear();
     await this.start(this.home);
@@ -173,14 +208,34 @@ export class FsLife {
   }
 
   private async start(dir: string): Promise<void> {
+    this.lives++;
     let state = 1;
     const random = (): number => (state = (state * 48_271) % 2_147_483_647) / 2_147_483_647;
     const point = (what: string): void => {
       if (this.pointsLeft !== undefined && this.remains === undefined && --this.pointsLeft <= 0 && this.home === dir) this.die(what);
     };
     const mayLeave = (): Promise<void> | undefined => (this.isSlow && this.home === dir ? new Promise((resolve) => void this.queued.push(resolve)) : undefined);
-    const world = { dir, store: this.faulty, clock: this.clock, health: this.health, random, point, mayLeave };
-    this.daemon = await FsDaemon.start(world, this.generation, this.options);
+    const world = { dir, bootId: `boot ${this.boots}`, store: this.faulty, clock: this.clock, health: this.health, random, point, mayLeave };
+    this.daemon = await FsDaemon.start(world, this.generation, this.disk ? { ...this.options, disk: this.disk } : this.options);
     if (this.remains !== undefined) this.daemon.kill();
+  }
+}
+
+/** As it is at this moment: a file whose unlink a thread is just about to make is there or not. */
+function copyState(from: string, to: string): void {
+  for (const entry of readdirSync(from, { withFileTypes: true })) {
+    const [path, copy] = [join(from, entry.name), join(to, entry.name)];
+    if (entry.isDirectory()) {
+      mkdirSync(copy, { mode: 0o700 });
+      copyState(path, copy);
+    } else if (!/-shm$|^lock$/.test(entry.name)) {
+      try {
+        const { atime, mtime } = statSync(path);
+        copyFileSync(path, copy);
+        utimesSync(copy, atime, mtime);
+      } catch (error) {
+        if (errorCode(error) !== 'ENOENT') throw error;
+      }
+    }
   }
 }

@@ -10,6 +10,7 @@ import { afterAll, afterEach, beforeAll, expect } from 'vitest';
 import { Gate } from './gate.js';
 import { mountsBelow, TestMount, type MountOptions } from './mount.js';
 import { TestS3, type TestBucket } from './s3.js';
+import { patience } from './scale.js';
 
 export { scale, scaled } from './scale.js';
 
@@ -77,13 +78,13 @@ export class MountWorld {
 
 export function useWorld(): MountWorld {
   const world = new MountWorld();
-  beforeAll(() => world.open());
+  beforeAll(() => world.open(), 60_000 * patience);
   afterEach((context) => {
     if (context.task.result?.state === 'fail' && world.mounts.length > 0) process.stderr.write(`\n${context.task.name}\n${world.logs()}\n`);
   });
   afterAll(async () => {
     expect(await world.close()).toEqual([]);
-  }, 120_000);
+  }, 120_000 * patience);
   return world;
 }
 

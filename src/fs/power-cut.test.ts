@@ -1,0 +1,111 @@
+/** What a power cut leaves, where nothing but what was synced reached the disk. */
+import { rmSync } from 'node:fs';
+import { afterEach, expect, it } from 'vitest';
+import { ContentLostError } from '../cache/cache-error.js';
+import { FsHarness } from '../../test/support/fs-harness.js';
+import { OpenFlag } from '../fuse/ops.js';
+
+let harness: FsHarness;
+afterEach(() => harness.close());
+
+/** Everything accepted so far in the database is journaled, and no other content file is: a program syncs a file of its own. */
+async function othersSync(): Promise<void> {
+  const handle = await harness.create('other');
+  await harness.fsync(handle);
+  await harness.closeFile(handle);
+  await harness.daemon.db.durable();
+}
+
+const stored = (): string => harness.memory.snapshot().get('file')!.bytes.toString();
+const parked = (): (string | null)[] => harness.journal.list(10).filter(({ key }) => key === 'file').map((row) => row.parked);
+
+it('a new file whose content did not reach the disk, not even by name, is empty', async () => {
+  harness = await FsHarness.open({ powerCuts: true });
+  await harness.writeFile('file', 'never synced');
+  await othersSync();
+  await harness.cutPower();
+  expect(await harness.readFile('file')).toBe('');
+  await harness.writeFile('file', 'again');
+  await harness.sync();
+  expect(stored()).toBe('again');
+});
+
+it('a file that was only in S3 and of whose change nothing reached the disk is as it is in S3', async () => {
+  harness = await FsHarness.open({ powerCuts: true });
+  await harness.writeFile('file', 'what S3 has');
+  await harness.sync();
+  await harness.evict();
+  await harness.writeAt('file', 0, 'WHAT');
+  await othersSync();
+  await harness.cutPower();
+  expect(await harness.readFile('file')).toBe('what S3 has');
+  expect(parked()).toEqual(['recovered-unsynced']);
+});
+
+it('S6: a file that was sealed for its upload, and whose sync was under way, does not replace what S3 has by itself', async () => {
+  harness = await FsHarness.open({ powerCuts: true });
+  await harness.writeFile('file', '12345678');
+  await harness.sync();
+  await harness.writeAt('file', 0, 'abcd');
+  await harness.using('file', OpenFlag.RDONLY, (handle) => harness.fsync(handle));
+  await harness.writeAt('file', 4, 'efgh');
+  const { ino } = harness.inodeOf('file');
+  const release = harness.disk!.hold('content.sync');
+  harness.clock.advance(1500);
+  const upload = harness.daemon.writeback.runDue().catch(() => undefined);
+  while (harness.tree.inodes.get(ino)!.unsealed) await new Promise((resolve) => setImmediate(resolve));
+  await harness.daemon.db.durable();
+  const cut = harness.cutPower();
+  release();
+  await cut;
+  await upload;
+  harness.clock.advance(1500);
+  await harness.uploadDue();
+  expect(await harness.readFile('file')).toBe('abcd5678');
+  expect(stored()).toBe('12345678');
+  expect(parked()).toEqual(['recovered-unsynced']);
+  await harness.using('file', OpenFlag.RDONLY, (handle) => harness.fsync(handle));
+  await harness.sync();
+  expect(stored()).toBe('abcd5678');
+});
+
+it('a file that was sealed and synced before the power was cut is uploaded by itself', async () => {
+  harness = await FsHarness.open({ powerCuts: true });
+  await harness.writeFile('file', '12345678');
+  await harness.sync();
+  await harness.writeAt('file', 0, 'abcd');
+  harness.setOffline(true);
+  harness.clock.advance(1500);
+  await harness.uploadDue();
+  await harness.daemon.db.durable();
+  await harness.cutPower();
+  harness.setOffline(false);
+  await harness.sync();
+  expect(stored()).toBe('abcd5678');
+});
+
+it('a power cut at the very beginning leaves a cache directory that can be used', async () => {
+  harness = await FsHarness.open({ powerCuts: true });
+  await harness.writeFile('file', 'text');
+  await harness.cutPower();
+  await harness.writeFile('file', 'again');
+  expect(await harness.readFile('file')).toBe('again');
+});
+
+it('content files that are lost keep no mount from starting, and their files can be removed', async () => {
+  harness = await FsHarness.open();
+  let next = 1;
+  harness.fs.passthrough.enable({ open: () => next++, close: () => undefined });
+  const handles = [await harness.create('file'), await harness.create('orphan')];
+  for (const handle of handles) await harness.pwrite(handle, 0, 'text');
+  await harness.unlink('orphan');
+  const paths = handles.map(({ ino }) => harness.daemon.contents.find(harness.tree.inodes.get(ino)!.content!)!.path);
+  await harness.daemon.stop();
+  for (const path of paths) rmSync(path);
+  await harness.remount();
+  await expect(harness.readFile('file')).rejects.toThrow(ContentLostError);
+  await harness.unlink('file');
+  expect(await harness.readdir('')).toEqual([]);
+  await harness.writeFile('file', 'again');
+  await harness.sync();
+});
