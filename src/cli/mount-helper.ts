@@ -12,7 +12,6 @@ const ignored = new Set([
   'lazytime', 'nolazytime', 'diratime', 'silent', 'loud', 'default_permissions',
 ]);
 
-
 /** How mount(8) names the values of --atime. */
 const atimes: Readonly<Record<string, string>> = { atime: 'relatime', relatime: 'relatime', noatime: 'noatime', strictatime: 'strictatime' };
 
@@ -20,7 +19,7 @@ const atimes: Readonly<Record<string, string>> = { atime: 'relatime', relatime: 
 const refused: Readonly<Record<string, string>> = {
   // mount(8) does not pass these on, as they are what it takes for granted; who calls this program himself is told
   suid: 'use allow_suid', dev: 'use allow_dev',
-   noexec: 'noexec is not supported', sync: 'use write_mode=through instead', dirsync: 'use write_mode=through instead', bind: 'a bucket cannot be bind-mounted',
+  noexec: 'noexec is not supported', sync: 'use write_mode=through instead', dirsync: 'use write_mode=through instead', bind: 'a bucket cannot be bind-mounted',
 };
 
 /** @returns arguments for `hearthfs`, or null for `-f` (fake: nothing to do). @throws UserError */

@@ -153,7 +153,6 @@ async function drainOrphaned(parts: Parts, wanted: AbortSignal, log: Log): Promi
   if (left > 0) log.warn('changes that S3 does not have stay in the cache directory for the next mount', { room: 'daemon', pending: left });
 }
 
-/** OVERLAYFS_SUPER_MAGIC of statfs(2): a cache on it needs one more level of stacking (K7). */
 /** Undefined: then the kernel keeps atime as the disk of the cache directory is mounted, mostly with relatime. */
 function backingView(directory: string, atime: AtimeMode, log: Log): BackingView | undefined {
   try {
@@ -165,6 +164,7 @@ function backingView(directory: string, atime: AtimeMode, log: Log): BackingView
   }
 }
 
+/** OVERLAYFS_SUPER_MAGIC of statfs(2): a cache on it needs one more level of stacking (K7). */
 function isOverlay(path: string): boolean {
   return statfsSync(path).type === 0x794c7630;
 }
