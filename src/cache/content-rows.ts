@@ -41,6 +41,10 @@ export class ContentRows {
     this.db.prepare<[Buffer, Buffer | null, number]>('UPDATE content SET missing = ?, unsynced = ?, checksums = NULL WHERE id = ?').run(missing, unsynced, id);
   }
 
+  incomplete(): number[] {
+    return this.db.prepare<[], { id: number }>('SELECT id FROM content WHERE length(missing) > 0').all().map(({ id }) => id);
+  }
+
   withUnsynced(): { readonly id: number; readonly missing: Buffer; readonly unsynced: Buffer }[] {
     return this.db.prepare<[], { id: number; missing: Buffer; unsynced: Buffer }>('SELECT id, missing, unsynced FROM content WHERE unsynced IS NOT NULL').all();
   }

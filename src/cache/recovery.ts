@@ -53,6 +53,8 @@ export function restoreFiles(ids: readonly number[], db: Db, rows: ContentRows, 
     }
   });
   for (const id of ids) restoreFile(id, rows, files, disk, log);
+  // A clean one that is gone is fetched again, but one that lost its length would seem to be whole
+  for (const id of rows.incomplete()) if (fs.existsSync(files.path(id))) restoreFile(id, rows, files, disk, log);
 }
 
 /**

@@ -42,6 +42,17 @@ it('a file that was only in S3 and of whose change nothing reached the disk is a
   expect(parked()).toEqual(['recovered-unsynced']);
 });
 
+it('a cached file whose length did not reach the disk is read from S3', async () => {
+  harness = await FsHarness.open({ powerCuts: true });
+  const text = 'x'.repeat(200_000);
+  await harness.stranger.put('file', text);
+  await harness.open('file');
+  await othersSync();
+  await harness.cutPower();
+  expect((await harness.readFile('file')).length).toBe(text.length);
+  harness.checkInvariants();
+});
+
 it('S6: a file that was sealed for its upload, and whose sync was under way, does not replace what S3 has by itself', async () => {
   harness = await FsHarness.open({ powerCuts: true });
   await harness.writeFile('file', '12345678');

@@ -343,8 +343,9 @@ class Race extends Step {
       real.clock.advance(tombstoneMs);
       await real.uploadDue();
     }
-    if (this.isEvicted) await real.evict();
     const path = pick(this.candidates(model), this.n);
+    if (this.isEvicted) await real.evict();
+    else await real.readBytes(path); // all of it is here, whatever was evicted before
     const node = model.tree.file(path);
     const { dir, name } = model.tree.parent(path);
     switch (this.ours) {
