@@ -50,10 +50,11 @@ export class FaultyDisk implements Disk {
     this.faults.clear();
   }
 
-  powerCut(): void {
+  /** @param survives files whose changes reached the disk all the same, as the kernel writes back when it likes. */
+  powerCut(survives: (path: string) => boolean = () => false): void {
     this.dead = true;
     for (const [path, changes] of this.undo) {
-      if (this.unsyncedNames.has(path) || !fs.existsSync(path)) continue;
+      if (survives(path) || this.unsyncedNames.has(path) || !fs.existsSync(path)) continue;
       const fd = fs.openSync(path, 'r+');
       for (const change of changes.reverse()) {
         if (change.bytes.length > 0) fs.writeSync(fd, change.bytes, 0, change.bytes.length, change.offset);

@@ -4,31 +4,25 @@ import { shardCount } from './content-dir.js';
 export const idsPerShard = 64;
 const round = shardCount * idsPerShard;
 
-/** Ids of content files (J3: never used twice): the n-th number of a sequence as an id whose last part, which is its directory, changes every `idsPerShard`. */
+/**
+ * Ids of content files (J3: never used twice): the n-th number of a sequence, its digits in another order, so that the last part, which is the directory,
+ * changes every `idsPerShard` files only. Each run begins a round of its own.
+ */
 export class ContentIds {
+  private readonly nextNumber: () => number;
   private readonly first: number;
 
-  /** @param nextNumber ascending, also over restarts. */
-  constructor(private readonly nextNumber: () => number) {
-    this.first = nextNumber();
+  /** @param reserve a sequence that ascends, also over restarts, and in each run begins at a multiple of what is asked for. */
+  constructor(reserve: (multiple: number) => () => number) {
+    this.nextNumber = reserve(round);
+    this.first = this.nextNumber();
   }
 
   next(): number {
-    return idOf(this.nextNumber());
+    const number = this.nextNumber();
+    const inRound = number % round;
+    return number - inRound + (inRound % idsPerShard) * shardCount + Math.floor(inRound / idsPerShard);
   }
 
-  /** Made before this process began. */
-  isOfEarlierRun(id: number): boolean {
-    return numberOf(id) < this.first;
-  }
-}
-
-function idOf(number: number): number {
-  const inRound = number % round;
-  return number - inRound + (inRound % idsPerShard) * shardCount + Math.floor(inRound / idsPerShard);
-}
-
-function numberOf(id: number): number {
-  const inRound = id % round;
-  return id - inRound + (inRound % shardCount) * idsPerShard + Math.floor(inRound / shardCount);
+  isOfEarlierRun(id: number): boolean { return id < this.first; }
 }

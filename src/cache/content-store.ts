@@ -88,8 +88,7 @@ export class ContentStore implements ContentHost {
     this.fds = new FdCache(this.disk, options.fdsMax ?? 512);
     this.rows = new ContentRows(this.db);
     this.files = new ContentDir(options.dir);
-    this.ids = new ContentIds(this.db.reserveIds('content'));
-    this.spares = new SpareFiles(this.disk, this.files, this.ids, options.clock, options.sparesMax ?? 64);
+    this.ids = new ContentIds((multiple) => this.db.reserveIds('content', multiple));
     this.books = new Bookkeeping(this.db, this.rows, this.index, () => this.usedBytes());
     this.integrity = new Integrity({
       find: (id) => this.find(id), isDirty: (id) => this.isDirty(id), isUnsynced: (id) => this.syncs.isUnsynced(id), evict: (what) => this.evict(what),
@@ -107,6 +106,7 @@ export class ContentStore implements ContentHost {
       this.recount(file);
       this.integrity.want(file.id);
     });
+    this.spares = new SpareFiles(this.disk, this.files, this.ids, this.syncs, options.clock, options.sparesMax ?? 64);
     this.leaving = new Leaving((id) => this.unlink(id), (id, error) => {
       if (error !== undefined) this.log.warn('a content file cannot be removed; the next start tries again', { room: 'cache', id, error });
       this.space.changed();

@@ -126,6 +126,11 @@ export class FileSync {
     });
   }
 
+  /** The names made so far in these directories, and those of the directories, are durable when it resolves. */
+  async syncDirectories(shards: Iterable<number>): Promise<void> {
+    await Promise.all([...new Set([...shards, rootShard])].map((shard) => this.syncNames(shard)));
+  }
+
   private async syncNames(shard: number): Promise<void> {
     const count = this.newNames.get(shard);
     if (count === undefined) return;

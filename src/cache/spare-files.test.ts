@@ -1,11 +1,14 @@
 import fs from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, expect, test } from 'vitest';
+import { ManualClock } from '../base/clock.js';
 import { Errno } from '../base/errno.js';
 import { FaultyDisk } from '../base/faulty-disk.js';
+import { ContentDir, rootShard } from './content-dir.js';
 import { ContentIds, idsPerShard } from './content-ids.js';
 import type { ContentFile } from './content-file.js';
+import { SpareFiles } from './spare-files.js';
 import { TestStores, type TestStore } from './test-store.js';
 
 const stores = new TestStores();
@@ -17,16 +20,23 @@ const namesIn = (opened: TestStore): number => fs.readdirSync(opened.dir + '/con
 test('numbers become ids one to one, some in a row share a directory, and ids of earlier runs are known', () => {
   fc.assert(fc.property(fc.nat(2 ** 40), (start) => {
     let number = start;
-    const ids = new ContentIds(() => number++);
+    const ids = new ContentIds((multiple) => {
+      number = Math.ceil(number / multiple) * multiple;
+      return () => number++;
+    });
     const made = Array.from({ length: 3 * idsPerShard }, () => ids.next());
     expect(new Set(made).size).toBe(made.length);
     expect(new Set(made.map((id) => id % 256)).size).toBeLessThanOrEqual(4);
     expect(made.some((id) => ids.isOfEarlierRun(id))).toBe(false);
-    const later = new ContentIds(() => number++);
+    expect(made.every((id) => id >= start)).toBe(true); // whatever ids were made of the numbers before
+    const later = new ContentIds((multiple) => {
+      number = Math.ceil(number / multiple) * multiple;
+      return () => number++;
+    });
     expect(made.every((id) => later.isOfEarlierRun(id))).toBe(true);
   }), { numRuns: 50 });
   let number = 0;
-  const ids = new ContentIds(() => number++);
+  const ids = new ContentIds(() => () => number++);
   expect(new Set(Array.from({ length: 20_000 }, () => ids.next())).size).toBe(20_000);
 });
 
@@ -47,6 +57,28 @@ test('a file made soon after another needs no sync of a directory to survive a p
   const bytes = Buffer.alloc(10);
   expect(again.store.find(file.id)!.read(bytes, 0)).toBe(4);
   expect(bytes.toString('utf8', 0, 4)).toBe('kept');
+});
+
+test('D4: a directory that cannot be synced stops everything, as for any file', async () => {
+  const disk = new FaultyDisk();
+  const opened = await stores.open({ disk });
+  disk.fail('content.dirsync', { errno: Errno.EIO });
+  create(opened);
+  await opened.store.maintain();
+  expect(opened.fatal).toHaveLength(1);
+});
+
+test('the name of a directory made for spares that came to nothing is still to be synced', async () => {
+  const disk = new FaultyDisk();
+  const dir = stores.dir();
+  const named: number[] = [];
+  let number = 0;
+  const spares = new SpareFiles(disk, new ContentDir(dir), new ContentIds(() => () => number++), { named: (shard) => named.push(shard), syncDirectories: () => Promise.resolve() }, new ManualClock(), 64);
+  disk.fail('content.spare', { errno: Errno.ENOSPC, times: 8 });
+  expect(spares.take()).toBeUndefined();
+  await spares.upkeep();
+  expect(fs.readdirSync(join(dir, 'content'))).toEqual(['00']);
+  expect(named).toEqual([rootShard]);
 });
 
 test('its times are those of its making, not of the spare it was', async () => {

@@ -2,7 +2,7 @@
  * Empty content files made ahead, with names that are durable already: whoever makes a file pays neither for its inode nor, at its first fsync, for the sync
  * of a directory. There are none until files are made, more the faster that goes, and none again some time after.
  *
- * Whatever fails here costs only speed: then the caller makes its file itself. After a crash they are files without rows, which recovery removes.
+ * What fails here costs only speed, for then the caller makes its file itself, unless it is a sync (D4). After a crash they are files without rows, which recovery removes.
  */
 import fs from 'node:fs';
 import type { Clock } from '../base/clock.js';
@@ -10,6 +10,7 @@ import type { Disk } from '../base/disk.js';
 import { errorCode } from '../base/errno.js';
 import { rootShard, type ContentDir } from './content-dir.js';
 import type { ContentIds } from './content-ids.js';
+import type { FileSync } from './file-sync.js';
 
 export interface SpareFile { readonly id: number; readonly path: string; readonly fd: number }
 
@@ -29,7 +30,7 @@ export class SpareFiles {
   private isClosed = false;
 
   /** @param max 0 for none. */
-  constructor(private readonly disk: Disk, private readonly files: ContentDir, private readonly ids: ContentIds, private readonly clock: Clock, private readonly max: number) {}
+  constructor(private readonly disk: Disk, private readonly files: ContentDir, private readonly ids: ContentIds, private readonly syncs: Pick<FileSync, 'named' | 'syncDirectories'>, private readonly clock: Clock, private readonly max: number) {}
 
   /** One that is the caller's from now on, or undefined. Its times are now. */
   take(): SpareFile | undefined {
@@ -43,7 +44,12 @@ export class SpareFiles {
     if (this.ready.length <= this.wanted / 2) this.fill(now);
     if (!spare) return undefined;
     const seconds = this.clock.now() / 1000;
-    fs.futimesSync(spare.fd, seconds, seconds);
+    try {
+      fs.futimesSync(spare.fd, seconds, seconds);
+    } catch {
+      void this.remove([spare]);
+      return undefined;
+    }
     return spare;
   }
 
@@ -74,16 +80,17 @@ export class SpareFiles {
       const ids = Array.from({ length: count }, () => this.ids.next());
       for (const id of ids) {
         const shard = this.files.shardOf(id);
-        if (!shards.has(shard) && this.files.makeShard(id)) shards.add(rootShard);
+        if (!shards.has(shard) && this.files.makeShard(id)) this.syncs.named(rootShard);
         shards.add(shard);
       }
       const tries = await Promise.allSettled(ids.map(async (id) => {
         const path = this.files.path(id);
         made.push({ id, path, fd: await this.disk.create('content.spare', path, 0o600) });
+        this.syncs.named(this.files.shardOf(id));
       }));
       const failed = tries.find((result): result is PromiseRejectedResult => result.status === 'rejected' && errorCode(result.reason) !== 'EEXIST');
       if (failed) throw failed.reason;
-      await Promise.all([...shards].map((shard) => this.disk.syncDirectory('content.dirsync', this.files.shardPath(shard))));
+      await this.syncs.syncDirectories(shards);
     } catch (error) {
       await this.remove(made);
       throw error;

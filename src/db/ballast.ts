@@ -10,6 +10,11 @@ export class Ballast {
   private held = false;
   constructor(private readonly path: string, private readonly sizeBytes: number, private readonly disk: Disk, private readonly log: Log) {}
 
+  /** One that is there already. */
+  find(): void {
+    this.held = this.sizeBytes > 0 && (fs.statSync(this.path, { throwIfNoEntry: false })?.blocks ?? 0) > 0;
+  }
+
   /** Allocates the file unless it is there or there is less than twice its size free. Never throws: without it, work goes on. */
   take(): void {
     if (this.held || this.sizeBytes === 0) return;

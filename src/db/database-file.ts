@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { errorCode } from '../base/errno.js';
 import { UserError } from '../base/user-error.js';
-import { DbError, translateSqliteError } from './db-error.js';
+import { DbError, isFull, translateSqliteError } from './db-error.js';
 import { migrate, schemaVersion } from './migrate.js';
 import { readRedo, type RedoStatement } from './redo-log.js';
 
@@ -14,7 +14,17 @@ export function redoPath(dir: string): string {
   return join(dir, 'redo');
 }
 
-export function openFile(path: string, redo: string): Database.Database {
+/** @param makeRoom called if the disk is full; true if it is worth another try (D5). */
+export function openFile(path: string, redo: string, makeRoom: () => boolean): Database.Database {
+  try {
+    return opened(path, redo);
+  } catch (error) {
+    if (!isFull(error) || !makeRoom()) throw error;
+    return opened(path, redo);
+  }
+}
+
+function opened(path: string, redo: string): Database.Database {
   const sql = new Database(path);
   try {
     sql.pragma('busy_timeout = 5000');

@@ -73,7 +73,6 @@ export class Db implements TransactionOwner {
   private readonly wal: WalFile;
   private readonly syncs: GroupSync;
   private readonly checkpointer: Checkpointer;
-  private readonly ballast: Ballast;
   private readonly redo: RedoLog;
   private readonly log: Log;
   private readonly metrics: Metrics;
@@ -108,11 +107,13 @@ export class Db implements TransactionOwner {
     claimDirectory(options.dir);
     const unlock = lockDirectory(options.dir);
     const path = join(options.dir, 'state.db');
+    const ballast = new Ballast(join(options.dir, 'ballast'), options.ballastBytes ?? ballastBytesDefault, options.disk ?? realDisk, options.log);
     let sql: Database.Database | undefined;
     try {
       refuseLostDatabase(options.dir, path);
-      sql = openFile(path, redoPath(options.dir));
-      return new Db(options, path, sql, unlock);
+      ballast.find();
+      sql = openFile(path, redoPath(options.dir), () => ballast.release());
+      return new Db(options, path, sql, unlock, ballast);
     } catch (error) {
       sql?.close();
       unlock();
@@ -120,7 +121,7 @@ export class Db implements TransactionOwner {
     }
   }
 
-  private constructor(options: DbOptions, path: string, sql: Database.Database, unlock: () => void) {
+  private constructor(options: DbOptions, path: string, sql: Database.Database, unlock: () => void, private readonly ballast: Ballast) {
     const disk = options.disk ?? realDisk;
     this.log = options.log;
     this.metrics = options.metrics;
@@ -137,7 +138,6 @@ export class Db implements TransactionOwner {
     this.wal = new WalFile(`${path}-wal`, disk);
     this.wal.syncNow(); // what it holds may be journaled only in the log that starts over now
     this.redo = RedoLog.open(disk, redoPath(options.dir), Number(this.fact('redo') ?? 0), Number.parseInt(randomId().slice(0, 8), 16));
-    this.ballast = new Ballast(join(options.dir, 'ballast'), options.ballastBytes ?? ballastBytesDefault, disk, options.log);
     this.checkpointer = new Checkpointer(path, shared, () => {
       this.flush();
       sql.pragma('wal_checkpoint(PASSIVE)');
@@ -231,10 +231,10 @@ export class Db implements TransactionOwner {
     this.prepare<[string, string]>('INSERT INTO fact (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value').run(name, value);
   }
 
-  /** An allocator of ids that are never handed out twice, from 1. The same name is the same sequence. */
-  reserveIds(name: string): () => number {
+  /** An allocator of ids that are never handed out twice. The same name is the same sequence, which in each run begins at a multiple of `multiple`. */
+  reserveIds(name: string, multiple = 1): () => number {
     let allocator = this.allocators.get(name);
-    if (!allocator) this.allocators.set(name, (allocator = new IdAllocator(this, `ids.${name}`)));
+    if (!allocator) this.allocators.set(name, (allocator = new IdAllocator(this, `ids.${name}`, multiple)));
     const found = allocator;
     return () => found.next();
   }
@@ -325,6 +325,10 @@ export class Db implements TransactionOwner {
 
   private beginGroup(): void {
     if (this.redo.isFull) this.turn();
+    this.beginSql();
+  }
+
+  private beginSql(): void {
     if (this.sql.inTransaction) return;
     enterTransaction(this.gate);
     try {
@@ -425,7 +429,7 @@ export class Db implements TransactionOwner {
     leaveTransaction(this.gate);
     if (this.redo.isEmpty || this.failure) return;
     try {
-      this.beginGroup();
+      this.beginSql();
       runAgain(this.sql, this.redo.statementsOfGroup());
     } catch (error) {
       this.fail(new AssertionError('accepted transactions cannot be run again', { cause: error }));

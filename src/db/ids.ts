@@ -11,8 +11,9 @@ export class IdAllocator {
   /** Ids below it may be handed out. */
   private limit: number;
 
-  constructor(private readonly db: Db, private readonly fact: string) {
-    this.nextId = this.limit = Number(db.fact(fact) ?? 1);
+  /** @param multiple the first id of each run is one of it, so that ids of one run can be told from those before. */
+  constructor(private readonly db: Db, private readonly fact: string, multiple = 1) {
+    this.nextId = this.limit = Math.ceil(Number(db.fact(fact) ?? 1) / multiple) * multiple;
   }
 
   next(): number {

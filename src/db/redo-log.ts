@@ -73,9 +73,13 @@ export class RedoLog {
     this.committedNumber = this.syncedNumber = lastNumber;
   }
 
-  /** The `-wal` must be synced: what the file holds is overwritten. */
+  /**
+   * The `-wal` must be synced: what the file holds is given up, on stable storage. Numbers that an earlier process used for what a power cut
+   * took from the database are used again, and its records must not be found beside those of this one.
+   */
   static open(disk: Disk, path: string, lastNumber: number, mark: number): RedoLog {
     const fd = disk.open('db.redo', path, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600);
+    empty(disk, fd);
     fill(disk, fd);
     return new RedoLog(disk, fd, lastNumber, mark);
   }
@@ -252,6 +256,13 @@ function boundOf(params: SqlParams): number {
     else bytes += 9;
   }
   return bytes;
+}
+
+/** No area begins with a record. */
+function empty(disk: Disk, fd: number): void {
+  const { size } = fs.fstatSync(fd);
+  for (let at = 0; at < size; at += areaBytes) disk.pwrite('redo.empty', fd, Buffer.alloc(headBytes), 0, Math.min(headBytes, size - at), at);
+  disk.fdatasyncSync('redo.empty', fd);
 }
 
 /** Blocks of its own from the start: a sync need not write where a longer file has its end. Without room for it the file grows as it is used. */

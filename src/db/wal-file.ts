@@ -14,7 +14,7 @@ export class WalFile {
   /** Resolves when what was committed before the call is on stable storage. */
   async sync(): Promise<void> {
     const sync = this.disk.fdatasync('wal.sync', this.open());
-    this.running = Promise.allSettled([this.running, sync]);
+    this.running = Promise.allSettled([this.running, sync]).then(() => undefined);
     await sync;
   }
 
