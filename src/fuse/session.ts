@@ -19,6 +19,7 @@ import { BufferPool, type PooledBuffer } from './buffer-pool.js';
 import { Call, callKey, CallsInFlight } from './call.js';
 import { decodeRequest, decodeSupplementaryGroup, Frame, type Request } from './decode.js';
 import { DirentPacker, headRoom, putHeader, Reply, xattrList } from './encode.js';
+import { Linger } from './linger.js';
 import { maxWriteBytes, negotiate, pageBytes, type InitOptions, type NegotiatedInit } from './negotiate.js';
 import { OpenFlag, type AttrReply, type Entry, type FileSystem, type OpenReply, type StatFs } from './ops.js';
 
@@ -66,6 +67,7 @@ export class FuseSession {
   private readonly reply = new Reply();
   private readonly buffers = new BufferPool();
   private readonly inFlight = new CallsInFlight();
+  private readonly linger = new Linger(() => performance.now());
   private poll: ReturnType<typeof koffi.node.poll> | undefined;
   private negotiated: NegotiatedInit | undefined;
   private ended = false;
@@ -120,15 +122,20 @@ export class FuseSession {
 
   private pump(): void {
     const until = performance.now() + batchMs;
-    for (let i = 0; i < batchMax && this.poll; i++) {
+    for (let taken = 0; taken < batchMax && this.poll; ) {
       const length = readRaw(this.device, this.frame.buffer, this.frame.buffer.length);
       if (length > 0) {
+        taken++;
+        this.linger.came();
         this.handle(length);
         if (performance.now() > until) return;
         continue;
       }
       switch (-length) {
-        case Errno.EAGAIN: return;
+        case Errno.EAGAIN:
+          // what is in flight is answered by the event loop
+          if (this.inFlight.size === 0 && this.linger.again()) continue;
+          return this.linger.stop();
         case Errno.EINTR: case Errno.ENOENT: continue; // ENOENT: the request was aborted before we read it
         case 0: case Errno.ENODEV: return this.end('unmounted');
         case 103 /* ECONNABORTED */: return this.end('aborted');
