@@ -12,7 +12,7 @@ const groupGap = 14;
 const top = 64;
 
 /** Bars show speed: a rate as it is, a time turned upside down; each group is relative to its fastest. */
-export function chart(figures: readonly Figure[], latencyMs: number, machine: string): string {
+export function chart(figures: readonly Figure[], latencyMs: number, notes: readonly string[]): string {
   const shown = figures.filter((figure) => (figure.latencyMs === latencyMs || figure.workload.local === true) && valueOf(figure, 'hearthfs') !== undefined);
   const parts: string[] = [];
   let y = top;
@@ -33,12 +33,13 @@ export function chart(figures: readonly Figure[], latencyMs: number, machine: st
     y += groupGap;
   }
   const legend = order.map((system, i) => `<rect x="${left + i * 98}" y="34" width="10" height="10" fill="${colours[system]}"/><text x="${left + 15 + i * 98}" y="43">${system === 'client' ? 'plain client' : system}</text>`);
-  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${y + 24}" width="${width}" height="${y + 24}" role="img" aria-label="hearthfs beside ext4, s3fs and rclone">
+  const height = y + 10 + 14 * notes.length;
+  return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-label="hearthfs beside ext4, s3fs and rclone">
 <style>text{font:12px system-ui,sans-serif;fill:#24292f}.v{font-size:10px;fill:#57606a}.t{font-size:15px;font-weight:600}</style>
 <rect width="100%" height="100%" fill="#fff"/>
 <text class="t" x="16" y="24">Longer is faster (logarithmic); S3 answers after ${latencyMs} ms</text>
 ${[...legend, ...parts].join('\n')}
-<text class="v" x="16" y="${y + 12}">${escape(machine)}; S3 server and programs on the same machine</text>
+${notes.map((note, i) => `<text class="v" x="16" y="${y + 12 + 14 * i}">${escape(note)}</text>`).join('\n')}
 </svg>
 `;
 }

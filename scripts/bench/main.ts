@@ -145,10 +145,14 @@ async function describe(options: BenchOptions): Promise<string[]> {
     `${cpus().length} x ${cpus()[0]?.model ?? '?'}, ${Math.round(totalmem() / 2 ** 30)} GiB, Linux ${release()}, Node ${process.version}`,
     `${await version('s3fs', '--version')}; ${await version('rclone', 'version')}`,
     ...systems.flatMap(({ name, options: chosen }) => (chosen === undefined ? [] : [`${name} runs with ${chosen}`])),
-    `${options.runs} interleaved runs, medians${options.quick ? '; quick: an eighth of the sizes in the titles' : ''}; S3 server, daemons and programs share the processors`,
+    howMeasured(options),
     '≈: peers that need a round trip per file do a part of the work, and the time is calculated up; rates of peers are those of a tenth of the files',
     'Every run: fresh mount, empty cache, kernel caches dropped; data compared afterwards',
   ];
+}
+
+function howMeasured({ runs, quick }: BenchOptions): string {
+  return `${runs === 1 ? 'one run' : `${runs} interleaved runs, medians`}${quick ? '; quick: an eighth of the sizes in the titles' : ''}; S3 server, daemons and programs share the processors`;
 }
 
 function save(figures: readonly Figure[], about: readonly string[], options: BenchOptions): void {
@@ -156,7 +160,7 @@ function save(figures: readonly Figure[], about: readonly string[], options: Ben
   writeFileSync(path.join(options.outDir, 'latest.md'), markdown(figures, about));
   writeFileSync(path.join(options.outDir, 'latest.json'), json(figures, about));
   const latency = options.latenciesMs.includes(30) ? 30 : options.latenciesMs[0]!;
-  const svg = chart(figures, latency, about[0]!);
+  const svg = chart(figures, latency, [about[0]!, howMeasured(options)]);
   writeFileSync(path.join(options.outDir, 'latest.svg'), svg);
   if (options.chart !== undefined) writeFileSync(options.chart, svg);
 }
