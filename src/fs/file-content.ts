@@ -62,10 +62,10 @@ export class FileContents {
     const { tree } = this.deps;
     return {
       file,
-      locate: () => {
+      locate: (gone) => {
         const now = tree.inodes.get(inode.ino);
         if (!now || now.content !== file.id) return null;
-        const row = tree.objects.holding(now.ino, now.baseGen ?? now.gen)[0];
+        const row = tree.objects.holding(now.ino, now.baseGen ?? now.gen).find(({ key }) => !(gone?.has(key) ?? false));
         if (!row || row.etag === null) return null;
         return { key: row.key, etag: row.etag, ...(row.versionId !== null && { versionId: row.versionId }) };
       },

@@ -16,8 +16,8 @@ export interface Location { readonly key: Key; readonly etag: ETag; readonly ver
 
 export interface ReadSource {
   readonly file: ContentFile;
-  /** Where the missing bytes are now; null: nowhere. */
-  locate(): Location | null;
+  /** Where the missing bytes are now, under another key than those `gone`; null: nowhere. */
+  locate(gone?: ReadonlySet<Key>): Location | null;
   /** An upload of our own that may be replacing what is under the key: resolves when it is known what became of it (O3). */
   settled?(key: Key): Promise<void> | undefined;
   /** Wants to know what the answer says about the object's attributes. */
@@ -114,14 +114,21 @@ export class Flight implements Job {
   private async fetchPart(start: number, end: number): Promise<void> {
     let failure: unknown;
     let last: Location | undefined;
+    const gone = new Set<Key>();
     for (let moves = 0; moves <= movesMax; moves++) {
-      const where = this.source.locate();
+      const where = this.source.locate(gone);
       if (where === null) throw new SourceLostError(this.file.id, `The bytes of content ${this.file.id} are nowhere any more`, { cause: failure });
       if (last && where.key === last.key && where.etag === last.etag && where.versionId === last.versionId) {
         // O3: nobody here moved it, but for an upload whose answer is still to come
         const settled = this.source.settled?.(where.key);
-        if (!settled) break;
         last = undefined;
+        if (!settled) {
+          // Two keys may hold the bytes, and a power cut have taken the note that one of them was deleted
+          gone.add(where.key);
+          const other = this.source.locate(gone);
+          if (other === null || other.key === where.key) return this.lost(where.key, failure);
+          continue;
+        }
         await settled;
         continue;
       }
@@ -134,7 +141,11 @@ export class Flight implements Job {
         this.host.metrics.add('prefetch.source_moves');
       }
     }
-    throw new SourceLostError(this.file.id, `The object ${last?.key ?? ''} is gone or was replaced`, { cause: failure });
+    this.lost(last?.key ?? '', failure);
+  }
+
+  private lost(key: Key | '', cause: unknown): never {
+    throw new SourceLostError(this.file.id, `The object ${key} is gone or was replaced`, { cause });
   }
 
   private async request(where: Location, start: number, end: number): Promise<void> {

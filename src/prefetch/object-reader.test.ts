@@ -211,6 +211,19 @@ describe('failures', () => {
     expectBytes(s, 0, 1000);
   });
 
+  test('bytes that two keys are on record with are taken from the other one if the first is gone', async () => {
+    const s = await setup(MiB);
+    const keys = ['deleted', 'a'];
+    const source: ReadSource = { file: s.file, locate: (gone) => {
+      const key = keys.find((each) => !gone?.has(each));
+      return key === undefined ? null : { key, etag: 'e1' };
+    } };
+    await s.reader.ensure(source, 0, 10);
+    expectBytes(s, 0, 10);
+    keys.splice(0, 2, 'deleted', 'deleted too');
+    await expect(s.reader.ensure(source, 1000, MiB)).rejects.toThrow(SourceLostError);
+  });
+
   test('O3: an object that was replaced or is gone, and nobody moved it, is lost', async () => {
     const s = await setup(MiB);
     s.s3.objects.set('a', { etag: 'e2', bytes: Buffer.alloc(MiB) });
