@@ -262,9 +262,9 @@ export class ContentStore implements ContentHost {
     return this.space.hold(bytes, signal);
   }
 
-  /** D5: open for writing without passthrough from here on. */
   /** All content files lie below it. */
   get directory(): string { return this.files.root; }
+  /** D5: open for writing without passthrough from here on. */
   get isAboveHighWater(): boolean { return this.space.isAboveHighWater; }
 
   setLimit(limitBytes: number): void {
