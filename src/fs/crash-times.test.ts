@@ -1,6 +1,7 @@
 import { afterEach, expect, it } from 'vitest';
 import { FsHarness } from '../../test/support/fs-harness.js';
 import { ManualClock } from '../base/clock.js';
+import { FallocateMode, OpenFlag } from '../fuse/ops.js';
 
 let harness: FsHarness;
 afterEach(() => harness.close());
@@ -27,4 +28,15 @@ it('a write after times were set has its own time after a crash', async () => {
   const { mtime, sizeBytes } = await harness.getattr('file');
   expect(Math.abs(mtime.sec * 1000 - Date.now())).toBeLessThan(10_000);
   expect(sizeBytes).toBe(6);
+});
+
+it('a change that was refused does not take the times away that were set, whenever the daemon dies', async () => {
+  harness = await FsHarness.open({ clock: behind() });
+  await harness.writeFile('file', 'text');
+  await harness.sync(); // S3 has it: the next change is the first of a new generation
+  const mtime = { sec: 1_000_000_000, nsec: 5 };
+  await harness.utimens('file', undefined, mtime);
+  await expect(harness.using('file', OpenFlag.RDWR, (handle) => harness.fallocate(handle, FallocateMode.COLLAPSE_RANGE, 0, 4096))).rejects.toThrow();
+  await harness.crash();
+  expect((await harness.getattr('file')).mtime).toEqual(mtime);
 });

@@ -105,7 +105,7 @@ export class FileData {
   }
 
   private writeNow(ctx: RequestContext, inode: Inode, file: ContentFile, offset: number, data: Buffer, killSuidGid: boolean): number {
-    this.contents.beginChange(inode, file);
+    this.passthrough.beginChange(inode, file);
     if (killSuidGid && inode.mode & 0o6000) this.deps.db.tx(() => {
       this.inodes.dropPrivileges(ctx, inode);
       this.deps.tree.inodes.save(inode);
@@ -143,7 +143,7 @@ export class FileData {
       await this.contents.atRest(() => this.regular(ino), (now, content) => {
         if (moves && (!content.isComplete || content.hasUnstoredPresence)) throw new FsError(Errno.ESTALE, `the content of inode ${ino} was replaced`);
         this.deps.db.tx(() => {
-          this.contents.beginChange(now, content);
+          this.passthrough.beginChange(now, content);
           if (moves) this.replay.record(ctx, 'fallocate', { sizeBeforeBytes: content.sizeBytes });
         });
         content.fallocate(mode, offset, length);

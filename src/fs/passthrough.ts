@@ -239,6 +239,16 @@ export class Passthrough {
     if (backing) ({ mtimeNs: backing.mtimeNs, atimeNs: backing.atimeNs } = timesOf(file));
   }
 
+  /**
+   * Before we change the content ourselves, or the kernel may: as `FileContents.beginChange`, with the inode's times in the content file. A change that
+   * then fails, or never comes because of a crash, leaves them as they were.
+   */
+  beginChange(inode: Inode, file: ContentFile): void {
+    if (inode.unsealed) return;
+    this.keepTimes(inode);
+    this.contents.beginChange(inode, file);
+  }
+
   /** For the journal interval: brings the inodes the kernel may be writing up to date; answers their content files. */
   refreshAll(): number[] {
     const ids: number[] = [];
@@ -300,10 +310,7 @@ export class Passthrough {
     backing.mtimeNs = stat.mtimeNs;
     const ageMs = this.deps.clock.now() - Number(ctimeNs / 1_000_000n);
     // Too fresh a ctime cannot tell a write that follows: then the file counts as written
-    if (!inode.unsealed && ageMs < ctimeGrainMs) {
-      this.keepTimes(inode);
-      this.contents.beginChange(inode, backing.file);
-    }
+    if (ageMs < ctimeGrainMs) this.beginChange(inode, backing.file);
     this.record(inode.ino, backing, { ctimeNs, size });
   }
 
