@@ -185,10 +185,12 @@ export class FileData {
   async copyFileRange(ctx: RequestContext, ino: number, offset: number, outIno: number, outOffset: number, length: number): Promise<number> {
     const replayed = this.replay.find(ctx);
     if (replayed?.count !== undefined) return replayed.count;
-    const source = this.regular(ino);
+    const sourceBytes = replayed?.sizeBeforeBytes ?? this.regular(ino).sizeBytes;
     this.regular(outIno);
-    const count = Math.max(0, Math.min(length, source.sizeBytes - offset));
+    const count = Math.max(0, Math.min(length, sourceBytes - offset));
     if (outOffset + count > fileSizeBytesMax) throw new FsError(Errno.EFBIG);
+    // Copied behind its own end the source grows: done once more it would find bytes that were none
+    if (ino === outIno && count < length) this.deps.db.tx(() => this.replay.record(ctx, 'copy_file_range', { sizeBeforeBytes: sourceBytes }));
     const buffer = Buffer.allocUnsafe(Math.min(copyChunkBytes, Math.max(count, 1)));
     let done = 0;
     try {

@@ -165,3 +165,15 @@ test.each([['collapses', FallocateMode.COLLAPSE_RANGE], ['inserts', FallocateMod
     }
   }
 }, 120_000);
+
+test('K11: a copy behind the end of its own file copies what was there before, wherever the daemon dies', async () => {
+  for (let points = 1; points <= 8; points++) {
+    const name = `f${points}`;
+    await h.writeFile(name, 'x');
+    h.crashAfter(points);
+    await h.using(name, OpenFlag.RDWR, async (handle) => expect(await h.copyRange(handle, 0, handle, 10, 5)).toBe(1));
+    expect(await h.readFile(name), `died at point ${points}`).toBe(`x${'\0'.repeat(9)}x`);
+    await h.alive();
+  }
+  expect(h.deaths).toBeGreaterThan(1);
+});

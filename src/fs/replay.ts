@@ -7,8 +7,8 @@ export interface ReplayResult {
   readonly fh?: number;
   readonly count?: number;
   /**
-   * Not an answer yet: the size of the file before a change of its bytes that must not be done twice and changes the size. The kernel lets nobody else
-   * change the size while the request is out, so the size tells whether it was done.
+   * Not an answer yet: the size of the file before a change of its bytes that is another one if it is done twice, and changes the size. The kernel lets
+   * nobody else change the size while the request is out, so the size tells whether it was done.
    */
   readonly sizeBeforeBytes?: number;
 }
