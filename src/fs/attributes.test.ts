@@ -266,3 +266,17 @@ test('what others put over a file of ours without our metadata shows the default
   expect(await shown(other)).toEqual([0o644, 0, 0]);
   await other.close();
 });
+
+test('times that are set while the file is on its way to S3 get there, too, at whatever moment of the upload', async () => {
+  for (let moment = 0; moment < 24; moment++) {
+    const h = await FsHarness.open({ writeback: { singlePutBytesMax: 100_000, partBytes: 65_536 } });
+    await h.writeFile('a', Buffer.alloc(moment % 2 ? 200_000 : 10, 1));
+    h.clock.advance(1500);
+    await h.beginUploads();
+    for (let i = 0; i < moment >> 1; i++) await (i < 6 ? new Promise((resolve) => setImmediate(resolve)) : h.letGo());
+    await h.utimens('a', undefined, { sec: 1_000_000_000, nsec: 5 });
+    await h.sync();
+    expect(h.memory.snapshot().get('a')!.attributes.metadata['mtime'], `at moment ${moment}`).toBe('1000000000.000000005');
+    await h.close();
+  }
+});

@@ -120,3 +120,17 @@ it('content files that are lost keep no mount from starting, and their files can
   await harness.writeFile('file', 'again');
   await harness.sync();
 });
+
+it('J4: a file of which a part had just been fetched is on record as whole before an upload in parts takes the place of where it was fetched from', async () => {
+  harness = await FsHarness.open({ powerCuts: true, writeback: { singlePutBytesMax: 128 * 1024, partBytes: 64 * 1024 } });
+  await harness.writeFile('file', 'first');
+  await harness.sync();
+  await harness.evict();
+  expect(await harness.readFile('file')).toBe('first');
+  await harness.writeAt('file', 200_000, 'x');
+  harness.clock.advance(1500);
+  await harness.uploadDue();
+  expect(harness.memory.snapshot().get('file')!.bytes.length).toBe(200_001);
+  await harness.cutPower();
+  expect((await harness.readFile('file')).slice(0, 5)).toBe('first');
+});

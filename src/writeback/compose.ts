@@ -57,7 +57,7 @@ export class Composer {
           ? this.deps.store.uploadPartCopy(key, uploadId, number, source, start, end, { signal: partSignal })
           : this.deps.store.uploadPart(key, uploadId, number, { kind: 'file', path: seal.path, start, end }, { signal: partSignal }));
         const parts = await this.multipart.send(begun, plan.parts, send, () => this.multipart.mayGoOn(seal, ino), signal);
-        await seal.durable;
+        await this.multipart.settled(seal);
         if (parts === null || !(await seal.isIntact())) {
           this.sender.cameInto(ino);
           await this.multipart.giveUp(begun, signal);

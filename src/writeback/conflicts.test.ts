@@ -137,3 +137,15 @@ test('waitUploaded() rejects when the file lost a race', async () => {
   const { ino } = mount.create('a', 'mine');
   await expect(mount.writeback.waitUploaded(ino)).rejects.toMatchObject({ reason: 'changed-by-others' });
 });
+
+test('an empty file has no bytes to lose: evicted and deleted by others, it comes back with what was changed', async () => {
+  const mount = await mounted();
+  mount.create('a', '');
+  await mount.settle();
+  await mount.evict();
+  mount.chmod('a', 0o600);
+  await mount.memory.delete('a', 'any');
+  await mount.settle();
+  expect(contents(mount)).toEqual({ a: '' });
+  expect(Number(mount.memory.snapshot().get('a')!.attributes.metadata['mode']) & 0o777).toBe(0o600);
+});

@@ -100,7 +100,9 @@ const table: [string, Key, Given, object][] = [
   ['J4: an unlinked file still open whose presence is not on record is put on record first', 'a', { orphans: [inode(1, { nlink: 0, opens: 1 })], objects: [row('a', 1)], unrecorded: [1] }, { do: 'hold', inode: { ino: 1 } }],
   ['J4: its object is not overwritten before either', 'a', { tree: { a: inode(2) }, orphans: [inode(1, { nlink: 0, opens: 1 })], objects: [row('a', 1)], unrecorded: [1] }, { do: 'hold', inode: { ino: 1 } }],
   ['an unlinked file still open and too large to fetch is stashed before its object is overwritten', 'a',
-    { tree: { a: inode(2) }, orphans: [inode(1, { nlink: 0, opens: 1, sizeBytes: 60 })], objects: [row('a', 1, 1, 1, { sizeBytes: 60 })], partial: [1] }, { do: 'stash', row: { key: 'a' } }],
+    { tree: { a: inode(2) }, orphans: [inode(1, { nlink: 0, opens: 1, sizeBytes: 60 })], objects: [row('a', 1, 1, 1, { sizeBytes: 60 })], partial: [1] }, { do: 'stash', row: { key: 'a' }, byParts: false }],
+  ['one larger than one copy is stashed in parts', 'a',
+    { tree: { a: inode(2) }, orphans: [inode(1, { nlink: 0, opens: 1, sizeBytes: 1001 })], objects: [row('a', 1, 1, 1, { sizeBytes: 1001 })], partial: [1] }, { do: 'stash', row: { key: 'a' }, byParts: true }],
   ['and then it is overwritten', 'a',
     { tree: { a: inode(2) }, orphans: [inode(1, { nlink: 0, opens: 1, sizeBytes: 60 })], objects: [row('a', 1, 1, 1, { sizeBytes: 60 }), row('.hearthfs-scratch-x', 1)], partial: [1] }, { do: 'put', expected: 'e-a' }],
   // long areas (J4)

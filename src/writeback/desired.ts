@@ -32,8 +32,8 @@ export type Action =
   | { readonly do: 'fill'; readonly inode: Inode }
   /** Make the bytes of `inode` complete, synced and unevictable, so that the object that holds them may be overwritten. */
   | { readonly do: 'hold'; readonly inode: Inode }
-  /** Copy what lies under the key to a scratch key (J9's last resort). */
-  | { readonly do: 'stash'; readonly row: ObjectRow }
+  /** Copy what lies under the key to a scratch key (J9's last resort). `byParts` as above. */
+  | { readonly do: 'stash'; readonly row: ObjectRow; readonly byParts: boolean }
   /** S3 holds something under the key that this mount never looked at: HEAD, then decide. */
   | { readonly do: 'look' }
   | { readonly do: 'wait'; readonly forKey: Key | null; readonly why: WaitReason }
@@ -178,19 +178,21 @@ function guard(key: Key, row: ObjectRow, world: World): Action | undefined {
   const owner = world.inode(row.ino!)!;
   if (world.isHeld(owner.ino)) return undefined;
   if (needed.forBytes && world.isComplete(owner)) return { do: 'hold', inode: owner };
-  if (needed.key === null) {
-    const isCopyable = (row.sizeBytes ?? owner.sizeBytes) <= world.limits.copyBytesMax;
-    return ownerLocal(owner, row, world) ?? (isCopyable ? { do: 'stash', row } : undefined); // larger than one copy: its readers get ESTALE
-  }
-  if (world.isParked(needed.key)) return ownerLocal(owner, row, world) ?? { do: 'wait', forKey: needed.key, why: 'copy-first' };
+  if (needed.key === null) return holdOrStash(owner, row, world);
+  if (world.isParked(needed.key)) return isLocalOrSmall(owner, row, world) ? { do: 'hold', inode: owner } : { do: 'wait', forKey: needed.key, why: 'copy-first' };
   const ring = ringFrom(key, world);
   if (ring === undefined || cheapestToHold(ring, world) !== key) return { do: 'wait', forKey: needed.key, why: 'copy-first' };
-  return ownerLocal(owner, row, world) ?? { do: 'stash', row };
+  return holdOrStash(owner, row, world);
 }
 
-/** Holding the bytes here, if that is possible; null if they are too many to fetch. */
-function ownerLocal(owner: Inode, row: ObjectRow, world: World): Action | null {
-  return world.isComplete(owner) || (row.sizeBytes ?? owner.sizeBytes) <= world.limits.holdBytesMax ? { do: 'hold', inode: owner } : null;
+/** Keeps the bytes of the object for their owner: here, or, if they are too many to fetch, under a scratch key. */
+function holdOrStash(owner: Inode, row: ObjectRow, world: World): Action {
+  if (isLocalOrSmall(owner, row, world)) return { do: 'hold', inode: owner };
+  return { do: 'stash', row, byParts: (row.sizeBytes ?? owner.sizeBytes) > world.limits.copyBytesMax };
+}
+
+function isLocalOrSmall(owner: Inode, row: ObjectRow, world: World): boolean {
+  return world.isComplete(owner) || (row.sizeBytes ?? owner.sizeBytes) <= world.limits.holdBytesMax;
 }
 
 /** `key`: the name whose upload is waited for; null: none, somebody has the file open. `forBytes`: no other object has them, here they are not *kept* yet. */

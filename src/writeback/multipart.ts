@@ -18,6 +18,19 @@ const partsPerRecord = 16;
 /** How far the server's clock may be off ours. */
 const clockSkewMs = 5 * 60_000;
 
+/** What an upload is to be. `mgen`, if not the inode's; `actionKey`, if the action is not the key's own (stash); `earlier`: it goes on with that. */
+interface Plan {
+  readonly inode: Inode;
+  readonly gen: number;
+  readonly mgen?: number;
+  readonly seal: Seal | null;
+  readonly partSize: number;
+  readonly hasNewContent: boolean;
+  readonly source?: CopySource;
+  readonly actionKey?: Key;
+  readonly earlier?: Attempt;
+}
+
 /** Objects sent, or copied inside S3, in parts. Nothing is visible before Complete, which carries the condition. */
 export class MultipartSender {
   /** Of all uploads together: each holds a part in memory. */
@@ -41,7 +54,7 @@ export class MultipartSender {
       const send = (uploadId: string, number: number, { start, end }: Range, partSignal: AbortSignal): Promise<Part> =>
         this.deps.store.uploadPart(key, uploadId, number, { kind: 'file', path, start, end }, { signal: partSignal });
       const parts = await this.send(begun, evenly(seal.sizeBytes, partSize), send, () => this.mayGoOn(seal, inode.ino), signal);
-      await seal.durable; // a record of the upload must not outlive the bytes (D1), and nobody sees any of it before Complete
+      await this.settled(seal);
       if (parts === null || !(await seal.isIntact())) {
         this.sender.cameInto(inode.ino);
         await this.giveUp(begun, signal);
@@ -65,12 +78,29 @@ export class MultipartSender {
     const partSize = earlier?.partSizeBytes ?? partSizeFor(sizeBytes, this.deps.config.copyPartBytes);
     const begun = await this.begin(key, action, { inode, gen: inode.gen, seal: null, partSize, hasNewContent: false, source, ...(earlier && { earlier }) }, signal);
     if (begun === undefined) return 'moved';
-    const send = (uploadId: string, number: number, { start, end }: Range, partSignal: AbortSignal): Promise<Part> =>
-      this.deps.store.uploadPartCopy(key, uploadId, number, source, start, end, { signal: partSignal });
-    const parts = await this.send(begun, evenly(sizeBytes, partSize), send, () => true, signal);
-    await this.complete(begun, parts!, action.expected, sizeBytes, undefined, signal);
+    await this.copyParts(begun, source, sizeBytes, partSize, action.expected, signal);
     this.deps.metrics.add('writeback.copies');
     return 'sent';
+  }
+
+  /** What lies under `key`, aside to `scratch`; for objects above the size of one copy. */
+  async stash(scratch: Key, key: Key, action: ActionOf<'stash'>, source: CopySource, signal: AbortSignal): Promise<Sent> {
+    const { row } = action;
+    const owner = this.deps.tree.inodes.mustGet(row.ino!);
+    const sizeBytes = row.sizeBytes ?? owner.sizeBytes;
+    const partSize = partSizeFor(sizeBytes, this.deps.config.copyPartBytes);
+    const begun = await this.begin(scratch, action, { inode: owner, gen: row.gen!, mgen: row.mgen!, seal: null, partSize, hasNewContent: false, source, actionKey: key }, signal);
+    if (begun === undefined) return 'moved';
+    await this.copyParts(begun, source, sizeBytes, partSize, null, signal);
+    this.deps.metrics.add('writeback.stashes');
+    return 'sent';
+  }
+
+  private async copyParts(begun: Begun, source: CopySource, sizeBytes: number, partSize: number, expected: ETag | null, signal: AbortSignal): Promise<void> {
+    const send = (uploadId: string, number: number, { start, end }: Range, partSignal: AbortSignal): Promise<Part> =>
+      this.deps.store.uploadPartCopy(begun.attempt.key, uploadId, number, source, start, end, { signal: partSignal });
+    const parts = await this.send(begun, evenly(sizeBytes, partSize), send, () => true, signal);
+    await this.complete(begun, parts!, expected, sizeBytes, undefined, signal);
   }
 
   /** Aborts the upload of an attempt, or, if its id was never written down, those begun at its key since. */
@@ -100,15 +130,15 @@ export class MultipartSender {
   }
 
   /** The attempt on record, and an upload with its id. @returns undefined if it is not what should be done any more. */
-  async begin(key: Key, action: ActionOf<'multipart'> | ActionOf<'copy'> | ActionOf<'compose'>,
-    plan: { inode: Inode; gen: number; seal: Seal | null; partSize: number; hasNewContent: boolean; source?: CopySource; earlier?: Attempt }, signal: AbortSignal): Promise<Begun | undefined> {
+  async begin(key: Key, action: ActionOf<'multipart'> | ActionOf<'copy'> | ActionOf<'compose'> | ActionOf<'stash'>, plan: Plan, signal: AbortSignal): Promise<Begun | undefined> {
     const { attempts, db, store, tree } = this.deps;
     const { earlier } = plan;
     if (earlier === undefined) await this.dropStray(key, signal);
     const inode = tree.inodes.get(plan.inode.ino);
-    if (inode === undefined || (plan.seal === null && inode.gen !== plan.gen)) return undefined;
-    const made = { ino: inode.ino, gen: plan.gen, mgen: inode.mgen };
-    const begun = this.ledger.begin(key, action, 'multipart', made, { upload: earlier, partSizeBytes: plan.partSize, ...(plan.source && { source: plan.source }) },
+    if (inode === undefined || (action.do === 'copy' && inode.gen !== plan.gen)) return undefined;
+    const made = { ino: inode.ino, gen: plan.gen, mgen: plan.mgen ?? inode.mgen };
+    const more = { ...(plan.source && { source: plan.source }), ...(plan.actionKey !== undefined && { actionKey: plan.actionKey }) };
+    const begun = this.ledger.begin(key, action, 'multipart', made, { upload: earlier, partSizeBytes: plan.partSize, ...more },
       (nonce) => this.sender.attributes(inode, key, nonce, plan.seal, plan.hasNewContent));
     if (begun === undefined) return undefined;
     await db.durable();
@@ -172,6 +202,12 @@ export class MultipartSender {
     }
     if (failed.signal.aborted) throw failed.signal.reason;
     return isStopped ? null : sorted(done);
+  }
+
+  /** Nobody sees any of the upload before Complete. With it the bytes the file was changed from may be gone: that all are here must be on record by then, and synced (J4). */
+  async settled(seal: Seal): Promise<void> {
+    await seal.durable;
+    await this.deps.db.durable();
   }
 
   async complete(begun: Begun, parts: readonly Part[], expected: ETag | null, sizeBytes: number, digests: BlockDigests | undefined, signal: AbortSignal): Promise<void> {

@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import { readUnnoticed } from '../base/disk.js';
 import { isRegular, isSymlink, type Inode } from '../meta/inode.js';
-import type { Key, Stored } from '../s3/object-store.js';
+import type { CopySource, Key, Stored } from '../s3/object-store.js';
 import { StoreError, type StoreErrorKind } from '../s3/store-error.js';
 import { attributesOf, dropDigests } from './attributes.js';
 import { ByteBudget } from './byte-budget.js';
@@ -34,7 +34,7 @@ export class Sender {
   async put(key: Key, action: ActionOf<'put'> | ActionOf<'marker'>, signal: AbortSignal): Promise<Sent> {
     const { inode } = action;
     if (!isRegular(inode)) return this.putBytes(key, action, isSymlink(inode) ? inode.target ?? empty : empty, null, signal);
-    if (inode.content === null) return inode.sizeBytes === 0 ? this.putBytes(key, action, empty, null, signal) : 'moved';
+    if (inode.content === null || !this.deps.contents.find(inode.content)) return inode.sizeBytes === 0 ? this.putBytes(key, action, empty, null, signal) : 'moved';
     const release = await this.budget.acquire(inode.sizeBytes);
     try {
       const seal = await this.sealed(inode.ino);
@@ -71,7 +71,9 @@ export class Sender {
 
   attributes(inode: Inode, key: Key, nonce: string, seal: Seal | null, hasNewContent: boolean): ReturnType<typeof attributesOf> {
     if (hasNewContent && dropDigests(inode)) this.deps.tree.inodes.save(inode);
-    return attributesOf(inode, key, nonce, this.deps.links.field(inode, key, seal?.gen ?? inode.gen), seal?.mtime ?? inode.mtime);
+    // Times set since the seal are part of `mgen`, which goes on record; those of a later write belong to that
+    const mtime = seal === null || seal.gen === inode.gen ? inode.mtime : seal.mtime;
+    return attributesOf(inode, key, nonce, this.deps.links.field(inode, key, seal?.gen ?? inode.gen), mtime);
   }
 
   private async putBytes(key: Key, action: ActionOf<'put'> | ActionOf<'marker'>, bytes: Uint8Array, seal: Seal | null, signal: AbortSignal): Promise<Sent> {
@@ -124,8 +126,9 @@ export class Sender {
   /**
    * Copies what lies under `key` aside, so that `key` can be overwritten. The scratch object is found by what it holds, and
    * deleted like anything the tree does not want, once nobody needs it.
+   * @param inParts copies what is larger than one copy may be.
    */
-  async stash(key: Key, action: ActionOf<'stash'>, claim: (key: Key) => () => void, signal: AbortSignal): Promise<Sent> {
+  async stash(key: Key, action: ActionOf<'stash'>, claim: (key: Key) => () => void, inParts: (scratch: Key, source: CopySource) => Promise<Sent>, signal: AbortSignal): Promise<Sent> {
     const { row } = action;
     const owner = this.deps.tree.inodes.mustGet(row.ino!);
     const scratch = scratchPrefix + newStem(this.deps.random);
@@ -133,6 +136,7 @@ export class Sender {
     try {
       const source = { key, etag: row.etag!, ...(row.versionId !== null && { versionId: row.versionId }) };
       this.deps.db.tx(() => this.deps.journal.mark(scratch, this.deps.config.uploadDelayMs));
+      if (action.byParts) return await inParts(scratch, source);
       const begun = this.ledger.begin(scratch, action, 'copy', { ino: row.ino!, gen: row.gen!, mgen: row.mgen! }, { source, actionKey: key },
         (nonce) => this.attributes(owner, scratch, nonce, null, false));
       if (begun === undefined) return 'moved';

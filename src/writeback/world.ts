@@ -58,13 +58,13 @@ export class TreeWorld implements World {
   isComplete(inode: Inode): boolean {
     if (!isRegular(inode)) return true;
     if (inode.content === null) return inode.sizeBytes === 0;
-    return this.deps.contents.find(inode.content)?.isComplete ?? false;
+    return this.deps.contents.find(inode.content)?.isComplete ?? inode.sizeBytes === 0;
   }
 
   isKept(inode: Inode): boolean {
     if (!isRegular(inode)) return true;
     if (inode.content === null) return inode.sizeBytes === 0;
-    return this.deps.contents.find(inode.content)?.isKept ?? false;
+    return this.deps.contents.find(inode.content)?.isKept ?? inode.sizeBytes === 0;
   }
 
   isHeld(ino: number): boolean {

@@ -274,7 +274,7 @@ test('J8: a directory renamed again while it is being walked ends up under its l
   expect(keys(mount)).toEqual(['g/', ...Array.from({ length: 10 }, (_, i) => `g/f${i}`)]);
 });
 
-test.each([['local', false, 1, 'put'], ['fetched', true, 1, 'put'], ['stashed', true, 200_000, 'copy']] as const)('J9: two files swapped whose bytes are %s both arrive', async (_name, evicted, size, how) => {
+test.each([['local', false, 1, 'put'], ['fetched', true, 1, 'put'], ['stashed', true, 200_000, 'copy'], ['stashed in parts', true, 300_000, 'uploadPartCopy']] as const)('J9: two files swapped whose bytes are %s both arrive', async (_name, evicted, size, how) => {
   const { log, tap } = recorded();
   const mount = await mounted({ tap });
   mount.create('a', 'A'.repeat(size));
@@ -288,6 +288,7 @@ test.each([['local', false, 1, 'put'], ['fetched', true, 1, 'put'], ['stashed', 
   expect(text(mount, 'b')).toBe('A'.repeat(size));
   expect(keys(mount)).toEqual(['a', 'b']);
   expect(log.some((entry) => entry.startsWith(how))).toBe(true);
+  if (how === 'uploadPartCopy') expect(log.filter((entry) => entry.startsWith('copy'))).toEqual([]);
   for (const path of ['a', 'b']) {
     const { content } = mount.inode(path);
     if (content !== null && mount.contents.find(content)) expect(mount.contents.isDirty(content)).toBe(false);

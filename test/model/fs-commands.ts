@@ -388,12 +388,23 @@ class Race extends Step {
     } else if (this.ours === 'nothing' || (this.ours === 'chmod' && !(await real.exists(path)))) {
       dir.children.delete(name);
     }
-    const { conflicts, db } = real.daemon;
-    db.tx(() => conflicts.list().forEach(({ id }) => conflicts.remove(id)));
-    await db.durable();
+    await forgetConflicts(real);
     await expectTree(model, real, { content: true });
     await real.sync();
     expectStore(model, real);
+  }
+}
+
+/** As `hearthfs conflicts --clear`; again if the daemon died over it. */
+async function forgetConflicts(real: FsHarness): Promise<void> {
+  for (let deaths = -1; deaths !== real.deaths;) {
+    ({ deaths } = real);
+    await errnoOf(async () => {
+      const { conflicts, db } = real.daemon;
+      db.tx(() => conflicts.list().forEach(({ id }) => conflicts.remove(id)));
+      await db.durable();
+    });
+    await real.alive();
   }
 }
 
