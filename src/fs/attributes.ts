@@ -105,8 +105,7 @@ export class Attributes {
     };
     if (sizeBytes > fileSizeBytesMax) throw new FsError(Errno.EFBIG, `Cannot extend inode ${ino} to ${sizeBytes} bytes: an S3 object holds at most 5 TiB`);
     if (sizeBytes === checked().sizeBytes) return this.contents.contentChanged(checked(), sizeBytes);
-    await this.contents.atRest(checked, (inode, file) => {
-      this.passthrough.beginChange(inode, file);
+    await this.contents.atRest(checked, (inode, file) => this.passthrough.beginChange(inode, file), (inode, file) => {
       file.truncate(sizeBytes);
       if (file.isKept) inode.baseGen = null;
       this.contents.contentChanged(inode, sizeBytes);

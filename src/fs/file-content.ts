@@ -5,6 +5,7 @@ import type { ContentFile } from '../cache/content-file.js';
 import { isRegular, type Inode } from '../meta/inode.js';
 import type { ReadSource } from '../prefetch/object-reader.js';
 import type { FsDeps } from './deps.js';
+import { OnRecord } from './on-record.js';
 
 /** The mtime and ctime rule of a change to content. */
 const metadataDelayMs = 1000;
@@ -17,7 +18,8 @@ const loggedBytesMin = 5 * 2 ** 20;
 /**
  * Content files of inodes: where they come from, where their missing bytes are, and the step from clean to dirty.
  *
- * Invariants: 1. `beginChange` has committed before the first byte of a new generation is written. 2. The content file is as long as the
+ * Invariants: 1. `beginChange` has committed before the first byte of a new generation is written by the kernel, and is durable before we write it: the
+ * disk may get bytes before the log, and after a power cut they would be in a file that counts as unchanged. 2. The content file is as long as the
  * inode. 3. While bytes are missing, exactly one generation holds them: `baseGen ?? gen`.
  */
 export class FileContents {
@@ -25,8 +27,11 @@ export class FileContents {
   private readonly openedGen = new Map<number, number>();
 
   private readonly holds = new Map<number, Promise<void>>();
+  private readonly beginning: OnRecord;
 
-  constructor(private readonly deps: FsDeps) {}
+  constructor(private readonly deps: FsDeps) {
+    this.beginning = new OnRecord(deps.db);
+  }
 
   /** The inode's content file if anything is local. */
   existing(inode: Inode): ContentFile | undefined {
@@ -74,10 +79,10 @@ export class FileContents {
   }
 
   /**
-   * Acts on the inode's content file once nothing is being fetched into it: bytes that land after a truncation would make the file
-   * longer again. `act` runs in the same stretch as the last look.
+   * Acts on the inode's content file once nothing is being fetched into it, bytes that land after a truncation would make the file
+   * longer again, and `begin` has nothing to wait for. `act` runs in the same stretch as the last look.
    */
-  async atRest<T>(inode: () => Inode, act: (inode: Inode, file: ContentFile) => T): Promise<T> {
+  async atRest<T>(inode: () => Inode, begin: (inode: Inode, file: ContentFile) => Promise<void> | undefined, act: (inode: Inode, file: ContentFile) => T): Promise<T> {
     for (;;) {
       const now = inode();
       const held = this.held(now.ino);
@@ -86,8 +91,13 @@ export class FileContents {
         continue;
       }
       const file = this.file(now);
-      if (!this.deps.reader.inFlight(file.id, 0, Number.MAX_SAFE_INTEGER)) return act(now, file);
-      await this.deps.reader.cancel(file.id);
+      if (this.deps.reader.inFlight(file.id, 0, Number.MAX_SAFE_INTEGER)) {
+        await this.deps.reader.cancel(file.id);
+        continue;
+      }
+      const begun = begin(now, file);
+      if (!begun) return act(now, file);
+      await begun;
     }
   }
 
@@ -131,7 +141,13 @@ export class FileContents {
       tree.inodes.save(inode);
       this.markKeys(inode, this.deps.config.uploadDelayMs);
       if (knownPages) this.openedGen.set(inode.ino, inode.gen);
+      this.beginning.note(inode.ino);
     });
+  }
+
+  /** What to wait for before a byte of the inode is changed: that the change that began is on record, durably. undefined: nothing. */
+  begun(inode: Inode): Promise<void> | undefined {
+    return this.beginning.durable(inode.ino);
   }
 
   /** Content changed: size as given, mtime and ctime now. Only memory knows until the inode is settled; a crash reads the content file instead. */

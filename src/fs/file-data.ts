@@ -85,7 +85,7 @@ export class FileData {
     const file = this.contents.file(inode);
     const busy = file.isComplete ? undefined : this.deps.reader.inFlight(file.id, offset, end);
     const room = this.deps.contents.reserve(data.length, undefined);
-    if (!busy && !(room instanceof Promise) && !this.contents.held(ino)) return this.writeNow(ctx, inode, file, offset, data, killSuidGid);
+    if (!busy && !(room instanceof Promise) && !this.contents.held(ino) && !this.passthrough.beginChange(inode, file)) return this.writeNow(ctx, inode, file, offset, data, killSuidGid);
     return this.writeLater(ctx, ino, offset, Buffer.from(data), killSuidGid, room); // borrowed only until we return
   }
 
@@ -99,13 +99,13 @@ export class FileData {
       const inode = this.regular(ino);
       const file = this.contents.file(inode);
       const busy = this.contents.held(ino) ?? (file.isComplete ? undefined : this.deps.reader.inFlight(file.id, offset, offset + data.length));
-      if (!busy) return this.writeNow(ctx, inode, file, offset, data, killSuidGid);
-      await waitFor(ctx.signal, busy.then(() => undefined, () => undefined));
+      const begun = busy ? undefined : this.passthrough.beginChange(inode, file);
+      if (!busy && !begun) return this.writeNow(ctx, inode, file, offset, data, killSuidGid);
+      await waitFor(ctx.signal, begun ?? busy!.then(() => undefined, () => undefined));
     }
   }
 
   private writeNow(ctx: RequestContext, inode: Inode, file: ContentFile, offset: number, data: Buffer, killSuidGid: boolean): number {
-    this.passthrough.beginChange(inode, file);
     if (killSuidGid && inode.mode & 0o6000) this.deps.db.tx(() => {
       this.inodes.dropPrivileges(ctx, inode);
       this.deps.tree.inodes.save(inode);
@@ -140,12 +140,9 @@ export class FileData {
       // Bytes that moved cannot come from S3 any more: not even for a crash may they be missing
       if (moves && !file.isKept) await this.deps.contents.sync([file.id]);
       if (!(mode & FallocateMode.PUNCH_HOLE)) await waitFor(ctx.signal, Promise.resolve(this.deps.contents.reserve(length, ctx.signal)));
-      await this.contents.atRest(() => this.regular(ino), (now, content) => {
+      await this.contents.atRest(() => this.regular(ino), (now, content) => this.passthrough.beginChange(now, content), (now, content) => {
         if (moves && (!content.isComplete || content.hasUnstoredPresence)) throw new FsError(Errno.ESTALE, `the content of inode ${ino} was replaced`);
-        this.deps.db.tx(() => {
-          this.passthrough.beginChange(now, content);
-          if (moves) this.replay.record(ctx, 'fallocate', { sizeBeforeBytes: content.sizeBytes });
-        });
+        if (moves) this.deps.db.tx(() => this.replay.record(ctx, 'fallocate', { sizeBeforeBytes: content.sizeBytes }));
         content.fallocate(mode, offset, length);
         this.allocated(ctx, now, content);
       });

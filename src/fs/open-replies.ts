@@ -69,11 +69,15 @@ export class OpenReplies {
     if (file?.isComplete && file.hasUnstoredPresence) await this.deps.contents.sync([file.id]);
   }
 
-  /** K9: O_SYNC and O_DSYNC writes in passthrough send no FSYNC, so their dirty mark is *journaled* before the OPEN is answered. */
+  /**
+   * K9: O_SYNC and O_DSYNC writes in passthrough send no FSYNC, so their dirty mark is *journaled* before the OPEN is answered; and any mark of a file
+   * that counted as unchanged.
+   */
   openedDurably(inode: Inode, flags: number): MaybePromise<OpenReply> {
     const reply = this.opened(inode, flags);
-    const waits = reply.backingId !== undefined && flags & OpenFlag.SYNC && (flags & OpenFlag.ACCMODE) !== OpenFlag.RDONLY;
-    return waits ? andThen(this.deps.db.durable(), () => reply) : reply;
+    if (reply.backingId === undefined || (flags & OpenFlag.ACCMODE) === OpenFlag.RDONLY) return reply;
+    const waits = flags & OpenFlag.SYNC ? this.deps.db.durable() : this.passthrough.marked(inode.ino);
+    return waits ? andThen(waits, () => reply) : reply;
   }
 
   /** What opening the inode writes down, for a caller that has a transaction of its own. */

@@ -1,5 +1,6 @@
 import { readFileSync, statSync, utimesSync } from 'node:fs';
 import { afterEach, expect, it } from 'vitest';
+import { FaultyDisk } from '../base/faulty-disk.js';
 import { FsHarness } from '../../test/support/fs-harness.js';
 import { OpenFlag } from '../fuse/ops.js';
 
@@ -122,4 +123,24 @@ it('a file that cannot have been mapped for writing costs no notice: after write
   await harness.closeFile(handle);
   expect(harness.daemon.notices).toEqual([]);
   expect((await harness.getattr('file')).mtime.sec).toBe(2_000_000_000);
+});
+
+it('S6: the kernel may write a file that counted as unchanged once that is on record, durably; one that is new at once', async () => {
+  const disk = new FaultyDisk();
+  harness = await FsHarness.open({ disk });
+  harness.fs.passthrough.enable(new BackingIds().device);
+  await harness.writeFile('file', 'text');
+  await harness.sync();
+  await harness.daemon.db.durable();
+  const release = disk.hold('redo.sync');
+  let isOpen = false;
+  const opened = harness.open('file', OpenFlag.WRONLY).then((handle) => {
+    isOpen = true;
+    return handle;
+  });
+  for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
+  expect(isOpen).toBe(false);
+  await harness.closeFile(await harness.create('new'));
+  release();
+  await harness.closeFile(await opened);
 });

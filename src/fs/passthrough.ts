@@ -2,10 +2,12 @@ import { assert } from '../base/assert.js';
 import type { Time } from '../base/clock.js';
 import { SystemError } from '../base/libc.js';
 import type { ContentFile, ContentStat } from '../cache/content-file.js';
+import { wasPowerCut } from '../db/db.js';
 import { isRegular, type Inode } from '../meta/inode.js';
 import type { FsDeps } from './deps.js';
 import type { FileContents } from './file-content.js';
 import type { KernelInodes } from './kernel-inodes.js';
+import { OnRecord } from './on-record.js';
 import type { OpenFiles } from './open-files.js';
 
 /** The device's backing-file calls; bound to it by the daemon once INIT took PASSTHROUGH. */
@@ -59,8 +61,11 @@ export class Passthrough {
   /** Inodes on record as open through us: this daemon's, and those that handles of an earlier one may still hold open so. Not to be mixed with passthrough (K6). */
   private readonly ordinary = new Set<number>();
   private readonly inheritedOrdinary = new Set<number>();
+  /** Sealed files that were opened for writing, whose mark is not durable yet. */
+  private readonly marking: OnRecord;
 
   constructor(private readonly deps: FsDeps, private readonly contents: FileContents, private readonly files: OpenFiles, private readonly kernel: KernelInodes) {
+    this.marking = new OnRecord(deps.db);
     deps.metrics.gauge('fuse.passthrough_files', () => this.backings.size);
   }
 
@@ -91,10 +96,20 @@ export class Passthrough {
       else {
         this.backings.delete(row.ino);
         backing.release();
+        if (wasPowerCut(db.previous) && backing.writers && !inode.unsealed) this.distrust(inode, file);
       }
     }
     if (!inherit) db.tx(() => db.prepare('DELETE FROM backing').run());
     else if (this.backings.size > 0) this.lingerOn();
+  }
+
+  /** It looks unchanged, which proves nothing after a power cut (S6): bytes may be on the disk, and the ctime they came with not. */
+  private distrust(inode: Inode, file: ContentFile): void {
+    this.deps.db.tx(() => {
+      if (this.deps.contents.isDirty(file.id)) return this.contents.beginChange(inode, file);
+      this.contents.drop(inode); // S3 has it
+      this.deps.tree.inodes.save(inode);
+    });
   }
 
   /** The connection can do it. */
@@ -240,13 +255,21 @@ export class Passthrough {
   }
 
   /**
-   * Before we change the content ourselves, or the kernel may: as `FileContents.beginChange`, with the inode's times in the content file. A change that
+   * Before we change the content ourselves: as `FileContents.beginChange`, with the inode's times in the content file. A change that
    * then fails, or never comes because of a crash, leaves them as they were.
+   * @returns what to wait for before the first byte is changed; undefined: nothing.
    */
-  beginChange(inode: Inode, file: ContentFile): void {
-    if (inode.unsealed) return;
-    this.keepTimes(inode);
-    this.contents.beginChange(inode, file);
+  beginChange(inode: Inode, file: ContentFile): Promise<void> | undefined {
+    if (!inode.unsealed) {
+      this.keepTimes(inode);
+      this.contents.beginChange(inode, file);
+    }
+    return this.contents.begun(inode);
+  }
+
+  /** Before the kernel is told that it may write: its mark is on record, durably, as for our own writes. undefined: nothing to wait for. */
+  marked(ino: number): Promise<void> | undefined {
+    return this.marking.durable(ino);
   }
 
   /** For the journal interval: brings the inodes the kernel may be writing up to date; answers their content files. */
@@ -310,7 +333,13 @@ export class Passthrough {
     backing.mtimeNs = stat.mtimeNs;
     const ageMs = this.deps.clock.now() - Number(ctimeNs / 1_000_000n);
     // Too fresh a ctime cannot tell a write that follows: then the file counts as written
-    if (ageMs < ctimeGrainMs) this.beginChange(inode, backing.file);
+    if (!inode.unsealed) {
+      this.marking.note(inode.ino);
+      if (ageMs < ctimeGrainMs) {
+        this.keepTimes(inode);
+        this.contents.beginChange(inode, backing.file);
+      }
+    }
     this.record(inode.ino, backing, { ctimeNs, size });
   }
 

@@ -134,3 +134,15 @@ it('J4: a file of which a part had just been fetched is on record as whole befor
   await harness.cutPower();
   expect((await harness.readFile('file')).slice(0, 5)).toBe('first');
 });
+
+it.each(['what was synced', 'written back'] as const)('a file that S3 has and whose change was accepted only is as it was or as it became (%s)', async (left) => {
+  harness = await FsHarness.open({ powerCuts: true });
+  await harness.writeFile('file', 'what S3 has');
+  await harness.sync();
+  await harness.daemon.db.durable();
+  await harness.writeAt('file', 0, 'WHAT');
+  await harness.cutPower(left);
+  expect(await harness.readFile('file')).toBe(left === 'written back' ? 'WHAT S3 has' : 'what S3 has');
+  expect(parked()).toEqual(['recovered-unsynced']); // not taken for what S3 has
+  harness.checkInvariants();
+});

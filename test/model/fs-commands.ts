@@ -239,7 +239,7 @@ class UseHandle extends Step {
 }
 
 class Happen extends Step {
-  constructor(readonly what: 'crash' | 'uploads begin' | 'remount' | 'evict' | 'later' | 'soon' | 'upload some' | 'sync' | 'outage begins' | 'outage ends' | 'fresh mount' | 'compare' | 'compare all' | 'power cut') { super(what); }
+  constructor(readonly what: 'crash' | 'uploads begin' | 'remount' | 'evict' | 'later' | 'soon' | 'upload some' | 'sync' | 'outage begins' | 'outage ends' | 'fresh mount' | 'compare' | 'compare all' | 'power cut' | 'power cut, written back') { super(what); }
   async run(model: Model, real: FsHarness): Promise<void> {
     switch (this.what) {
       case 'crash': await real.crash(); break;
@@ -254,6 +254,7 @@ class Happen extends Step {
         break;
       case 'evict': await this.everythingJournaled(model, real, () => real.evict()); break;
       case 'power cut': if (!model.offline) await cutPower(model, real); break;
+      case 'power cut, written back': if (!model.offline) await cutPower(model, real, 'written back'); break;
       case 'later': real.clock.advance(real.daemon.config.ttlMs! + 1000); break;
       case 'soon': real.clock.advance(1500); break;
       case 'upload some':
@@ -440,7 +441,7 @@ const operations: readonly (readonly [number, fc.Arbitrary<Step>])[] = [
   [2, fc.tuple(fc.constantFrom('write', 'read', 'close', 'fsync'), index, size, length).map((args) => new UseHandle(...args))],
   [1, fc.oneof({ weight: 3, arbitrary: fc.integer({ min: 1, max: 12 }) }, { weight: 2, arbitrary: fc.integer({ min: 1, max: 120 }) }).map((points) => new CrashSoon(points))],
   [3, fc.constantFrom('crash', 'uploads begin', 'uploads begin', 'remount', 'evict', 'evict', 'later', 'soon', 'upload some', 'upload some', 'upload some', 'sync').map((what) => new Happen(what))],
-  [1, fc.constantFrom('power cut', 'outage begins', 'outage ends', 'outage ends', 'fresh mount', 'compare', 'compare all', 'compare all').map((what) => new Happen(what))],
+  [1, fc.constantFrom('power cut', 'power cut, written back', 'outage begins', 'outage ends', 'outage ends', 'fresh mount', 'compare', 'compare all', 'compare all').map((what) => new Happen(what))],
   [1, fc.oneof(
     fc.tuple(fc.constantFrom(...writes, 'head', 'list', 'getToFile', '*'), fc.constantFrom('lost', 'fail', 'throttle'), fc.integer({ min: 1, max: 3 })),
     fc.tuple(fc.constantFrom(...writes), fc.constantFrom(...refusals), fc.integer({ min: 1, max: 2 })),

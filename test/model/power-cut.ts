@@ -55,10 +55,10 @@ function present(past: Past): Node {
   }
 }
 
-export async function cutPower(model: Model, real: FsHarness): Promise<void> {
+export async function cutPower(model: Model, real: FsHarness, left?: Parameters<FsHarness['cutPower']>[0]): Promise<void> {
   real.faulty.clear();
   const stored = real.memory.snapshot();
-  const journaled = await real.cutPower();
+  const journaled = await real.cutPower(left);
   model.handles.length = 0; // who had them is gone
   const shown = await shapeOf(real);
   const bytes = new Map<string, Buffer>();

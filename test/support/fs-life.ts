@@ -63,14 +63,15 @@ export class FsLife {
   }
 
   /**
-   * The power is cut: of what was not synced nothing is left (the harshest that can happen), and the machine starts anew. Only with `powerCuts`.
+   * The power is cut: of what was not synced nothing is left, or all bytes of files that had their name already but nothing of the journal (a kernel writes back
+   * when it likes), and the machine starts anew. Only with `powerCuts`.
    * @returns the last transaction that was *journaled* for certain.
    */
-  async cutPower(): Promise<Moment> {
+  async cutPower(left: 'what was synced' | 'written back' = 'what was synced'): Promise<Moment> {
     await this.alive();
     this.die('the power was cut');
     const { journaled } = this;
-    this.disk!.powerCut();
+    this.disk!.powerCut((path) => left === 'written back' && path.includes('/content/'));
     this.disk = new FaultyDisk();
     this.boots++;
     this.opens.clear();
