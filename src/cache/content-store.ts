@@ -308,8 +308,7 @@ export class ContentStore implements ContentHost {
         if (file) files.add(file);
         else this.syncs.forget(id);
       } catch (error) {
-        // Reported by find() already; the others must not wait for it.
-        if (!(error instanceof ContentLostError)) throw error;
+        if (!(error instanceof ContentLostError)) throw error; // reported by find() already; the others must not wait for it
         this.syncs.forget(id);
       }
     }
@@ -319,6 +318,7 @@ export class ContentStore implements ContentHost {
   /** Files with data (or a name) that no sync has covered. Those the kernel writes in passthrough are the caller's to know. */
   unsynced(): number[] { return this.syncs.unsyncedIds; }
   isUnsynced(id: number): boolean { return this.syncs.isUnsynced(id); }
+  isKept(id: number): boolean { return this.handles.get(id)?.isKept ?? false; }
   syncFile(file: ContentFile): Promise<void> { return this.syncs.syncOne(file); }
 
   // ---- checks

@@ -6,8 +6,8 @@ import type { Passthrough } from './passthrough.js';
 import { waitFor } from './wait-for.js';
 
 /**
- * From *accepted* to *journaled*: settle what only memory knows, sync content files, then the WAL, in that order (D1), so that the WAL never
- * names bytes the disk does not have.
+ * From *accepted* to *journaled*: settle what only memory knows, sync content files, then the log (D1), so that what the log says to be here is on the disk.
+ * Of a *kept* file it says so already, or says only that it is being written: then both are synced at once, each on its own way to the disk.
  */
 export class Durability {
   constructor(private readonly deps: FsDeps, private readonly passthrough: Passthrough) {}
@@ -17,8 +17,10 @@ export class Durability {
     const { db, tree, contents, config } = this.deps;
     this.passthrough.refresh(inode);
     db.tx(() => tree.inodes.settle(inode));
-    if (isRegular(inode) && inode.content !== null) await contents.sync([inode.content]);
-    await db.durable();
+    const content = isRegular(inode) ? inode.content : null;
+    const synced = content === null ? undefined : contents.sync([content]);
+    if (content !== null && !contents.isKept(content)) await synced; // what of it is present is recorded once it is synced
+    await Promise.all([synced, db.durable()]);
     this.vouchedFor(inode);
     if (config.fsync === 'remote' && inode.nlink > 0) await this.uploaded(inode, signal);
   }
