@@ -147,6 +147,7 @@ export class Db implements TransactionOwner {
     });
     this.previous = this.takeOver(options.bootId ?? fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim());
     this.flush();
+    this.wal.syncNow(); // that a run began: else its power cut would pass for the orderly end of the one before
     disk.syncDirectorySync('db.dirsync', options.dir); // the names state.db, state.db-wal and redo
     this.ballast.take();
     this.timer = setInterval(() => this.upkeep(), upkeepMs);

@@ -146,3 +146,13 @@ it.each(['what was synced', 'written back'] as const)('a file that S3 has and wh
   expect(parked()).toEqual(['recovered-unsynced']); // not taken for what S3 has
   harness.checkInvariants();
 });
+
+it('a power cut right after a start that followed an orderly end is not taken for that end', async () => {
+  harness = await FsHarness.open({ powerCuts: true });
+  await harness.writeFile('file', '');
+  await harness.remount();
+  await harness.writeAt('file', 0, 'x');
+  await harness.cutPower('written back');
+  expect(await harness.readFile('file')).toBe('x');
+  harness.checkInvariants();
+});
