@@ -346,7 +346,7 @@ class Race extends Step {
     }
     const path = pick(this.candidates(model), this.n);
     if (this.isEvicted) await real.evict();
-    else await real.readBytes(path); // all of it is here, whatever was evicted before
+    else await bringHere(real, path);
     const node = model.tree.file(path);
     const { dir, name } = model.tree.parent(path);
     switch (this.ours) {
@@ -396,7 +396,16 @@ class Race extends Step {
   }
 }
 
-/** As `hearthfs conflicts --clear`; again if the daemon died over it. */
+/** All of it is here, whatever was evicted before, and stays if the daemon dies. */
+async function bringHere(real: FsHarness, path: string): Promise<void> {
+  for (let deaths = -1; deaths !== real.deaths;) {
+    ({ deaths } = real);
+    await real.readBytes(path);
+    await real.using(path, OpenFlag.RDONLY, (handle) => real.fsync(handle));
+  }
+}
+
+/** They were looked at; again if the daemon died over it. */
 async function forgetConflicts(real: FsHarness): Promise<void> {
   for (let deaths = -1; deaths !== real.deaths;) {
     ({ deaths } = real);
