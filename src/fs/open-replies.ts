@@ -1,7 +1,7 @@
 import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
 import { andThen, type MaybePromise } from '../base/maybe-promise.js';
-import { OpenFlag, type OpenReply, type RequestContext } from '../fuse/ops.js';
+import { OpenFlag, opensForReading, opensForWriting, type OpenReply, type RequestContext } from '../fuse/ops.js';
 import { isDirectory, isRegular, opensUnknown, type Inode } from '../meta/inode.js';
 import { StreamState } from '../prefetch/stream-state.js';
 import type { Attributes } from './attributes.js';
@@ -59,7 +59,7 @@ export class OpenReplies {
         this.replay.record(ctx, 'open', { ino });
       });
     }
-    if (this.passthrough.enabled && (flags & OpenFlag.ACCMODE) !== OpenFlag.RDONLY) await this.presenceOnRecord(ino);
+    if (this.passthrough.enabled && opensForWriting(flags)) await this.presenceOnRecord(ino);
     return this.openedDurably(this.inodes.mustGet(ino), flags);
   }
 
@@ -75,24 +75,24 @@ export class OpenReplies {
    */
   openedDurably(inode: Inode, flags: number): MaybePromise<OpenReply> {
     const reply = this.opened(inode, flags);
-    if (reply.backingId === undefined || (flags & OpenFlag.ACCMODE) === OpenFlag.RDONLY) return reply;
+    if (reply.backingId === undefined || !opensForWriting(flags)) return reply;
     const waits = flags & OpenFlag.SYNC ? this.deps.db.durable() : this.passthrough.marked(inode.ino);
     return waits ? andThen(waits, () => reply) : reply;
   }
 
   /** What opening the inode writes down, for a caller that has a transaction of its own. */
   prepare(inode: Inode, flags: number): void {
-    this.passthrough.openFor(inode, (flags & OpenFlag.ACCMODE) !== OpenFlag.RDONLY, (flags & OpenFlag.ACCMODE) !== OpenFlag.WRONLY);
+    this.passthrough.openFor(inode, flags);
   }
 
   /** The handle, and the read-ahead of a small file: it is fetched whole at open. */
   opened(inode: Inode, flags: number): OpenReply {
-    const writable = (flags & OpenFlag.ACCMODE) !== OpenFlag.RDONLY;
-    const backingId = this.passthrough.openFor(inode, writable, (flags & OpenFlag.ACCMODE) !== OpenFlag.WRONLY);
+    const writable = opensForWriting(flags);
+    const backingId = this.passthrough.openFor(inode, flags);
     const file = this.files.open(inode.ino, writable, new StreamState(() => this.deps.reader.windowBytes));
     if (inode.sizeBytes > 0 || inode.content !== null) this.hold(inode);
     const content = this.contents.existing(inode);
-    if ((flags & OpenFlag.ACCMODE) !== OpenFlag.WRONLY) this.counts.opened(file, content, inode.sizeBytes);
+    if (opensForReading(flags)) this.counts.opened(file, content, inode.sizeBytes);
     if (content && !content.isComplete && inode.sizeBytes <= this.deps.config.smallFileBytes) {
       this.deps.reader.prefetch(this.contents.source(inode, content), 0, inode.sizeBytes);
     }

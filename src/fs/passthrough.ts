@@ -4,6 +4,7 @@ import { SystemError } from '../base/libc.js';
 import type { ContentFile, ContentStat } from '../cache/content-file.js';
 import { wasPowerCut } from '../db/db.js';
 import { isRegular, type Inode } from '../meta/inode.js';
+import { opensForReading, opensForWriting } from '../fuse/ops.js';
 import type { FsDeps } from './deps.js';
 import type { FileContents } from './file-content.js';
 import type { KernelInodes } from './kernel-inodes.js';
@@ -126,10 +127,12 @@ export class Passthrough {
    * The backing id to answer an OPEN with, or undefined for an ordinary open. Called before the handle is counted. For a writer the dirty mark
    * is committed when this returns: there will be no WRITE request.
    */
-  openFor(inode: Inode, writable: boolean, readable: boolean): number | undefined {
+  openFor(inode: Inode, flags: number): number | undefined {
     if (!this.device || !isRegular(inode)) return undefined;
+    const writable = opensForWriting(flags);
+    const isMappable = writable && opensForReading(flags);
     const known = this.backings.get(inode.ino);
-    if (known && writable && readable) known.mappable = true;
+    if (known && isMappable) known.mappable = true;
     if (known && (!writable || known.writers)) return known.id;
     if (this.ordinary.has(inode.ino)) return undefined;
     // One transaction for all of it, or part of the caller's that makes the file
@@ -137,7 +140,7 @@ export class Passthrough {
       const backing = known ?? this.registerNew(inode, writable);
       if (!backing) this.recordOrdinary(inode.ino);
       else if (writable) this.mayBeWritten(inode, backing);
-      if (backing && writable && readable) backing.mappable = true;
+      if (backing && isMappable) backing.mappable = true;
       return backing?.id;
     });
   }

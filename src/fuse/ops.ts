@@ -96,6 +96,9 @@ export const OpenFlag = {
   SYNC: 0o4010000, DIRECT: 0o40000, TMPFILE: 0o20200000, NOATIME: 0o1000000,
 } as const;
 
+export const opensForReading = (flags: number): boolean => (flags & OpenFlag.ACCMODE) !== OpenFlag.WRONLY;
+export const opensForWriting = (flags: number): boolean => (flags & OpenFlag.ACCMODE) !== OpenFlag.RDONLY;
+
 export const RenameFlag = { NOREPLACE: 1, EXCHANGE: 2, WHITEOUT: 4 } as const;
 export const FallocateMode = { KEEP_SIZE: 1, PUNCH_HOLE: 2, COLLAPSE_RANGE: 8, ZERO_RANGE: 16, INSERT_RANGE: 32, UNSHARE_RANGE: 64 } as const;
 export const Seek = { DATA: 3, HOLE: 4 } as const;
