@@ -26,6 +26,7 @@ import { DbError, isFull, translateSqliteError } from './db-error.js';
 import { enterTransaction, gateBytes, leaveTransaction } from './gate.js';
 import { GroupSync, type PendingSync } from './group-sync.js';
 import { IdAllocator } from './ids.js';
+import { takeOver, type PreviousRun } from './previous-run.js';
 import { RedoLog, type Loggable } from './redo-log.js';
 import { claimDirectory, lockDirectory, refuseLostDatabase } from './state-dir.js';
 import { Statement, type TransactionOwner } from './statement.js';
@@ -44,18 +45,6 @@ export interface DbOptions {
   readonly bootId?: string;
 }
 
-/** How the previous daemon left the directory (S6). */
-export interface PreviousRun {
-  /** No database was here. */
-  readonly first: boolean;
-  /** It closed in order. */
-  readonly clean: boolean;
-  /** The machine has not been restarted since, so whatever was written is still in the page cache or on disk. */
-  readonly sameBoot: boolean;
-}
-
-/** Then nobody knows what of the files that were being written reached the disk. */
-export function wasPowerCut({ clean, sameBoot }: PreviousRun): boolean { return !clean && !sameBoot; }
 
 type Sync<T> = T extends PromiseLike<unknown> ? never : T;
 
@@ -145,7 +134,7 @@ export class Db implements TransactionOwner {
     this.syncs = new GroupSync(options.metrics, {
       seq: () => this.sequence, begin: () => this.beginSync(), advanced: () => this.runDurableHooks(), failed: (error) => this.fail(error),
     });
-    this.previous = this.takeOver(options.bootId ?? fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim());
+    this.previous = this.tx(() => takeOver(this, options.bootId ?? fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()));
     this.flush();
     this.wal.syncNow(); // that a run began: else its power cut would pass for the orderly end of the one before
     disk.syncDirectorySync('db.dirsync', options.dir); // the names state.db, state.db-wal and redo
@@ -455,16 +444,6 @@ export class Db implements TransactionOwner {
     } catch (error) {
       this.fail(new AssertionError('a transaction hook failed', { cause: error }));
     }
-  }
-
-  private takeOver(bootId: string): PreviousRun {
-    const before = this.fact('boot_id');
-    const previous = { first: before === undefined, clean: this.fact('clean') === '1', sameBoot: before === bootId };
-    this.tx(() => {
-      this.setFact('boot_id', bootId);
-      this.setFact('clean', '0');
-    });
-    return previous;
   }
 
   private upkeep(): void {

@@ -280,3 +280,21 @@ test('times that are set while the file is on its way to S3 get there, too, at w
     await h.close();
   }
 });
+
+test('an empty file that gets its first bytes while its attributes are on their way has them in S3, too', async () => {
+  for (let moment = 0; moment < 14; moment++) {
+    const h = await FsHarness.open();
+    await h.stranger.put('file', '');
+    await h.chmod('file', 0o600);
+    const handle = await h.open('file', OpenFlag.WRONLY);
+    h.clock.advance(61_000);
+    const work = h.daemon.writeback.runDue();
+    for (let i = 0; i < moment; i++) await Promise.resolve();
+    await h.pwrite(handle, 0, 'abc');
+    await work;
+    await h.closeFile(handle);
+    await h.sync();
+    expect(h.stranger.text('file'), `at moment ${moment}`).toBe('abc');
+    await h.close();
+  }
+});

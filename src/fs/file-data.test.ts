@@ -1,6 +1,7 @@
 import { rmSync } from 'node:fs';
 import { afterEach, describe, expect, test } from 'vitest';
 import { Errno } from '../base/errno.js';
+import { DbError } from '../db/db-error.js';
 import { FaultyDisk } from '../base/faulty-disk.js';
 import { FallocateMode, OpenFlag, Seek } from '../fuse/ops.js';
 import { errnoOf, FsHarness } from '../../test/support/fs-harness.js';
@@ -426,4 +427,19 @@ describe('atime', () => {
     expect(await moved('strictatime')).toEqual([10, 30, 90_030]);
     expect(await moved('noatime')).toEqual([0, 0, 0]);
   });
+});
+
+test('a write that cannot be put on record first fails with the reason, and nothing is left unheard', async () => {
+  const h = await mounted();
+  await h.writeFile('file', 'text');
+  await h.sync();
+  const handle = await h.open('file', OpenFlag.WRONLY);
+  const { db } = h.daemon;
+  const durable = db.durable.bind(db);
+  db.durable = () => Promise.reject(new DbError('full', 'no room')); // an unhandled rejection fails the test run
+  expect(await errnoOf(() => h.pwrite(handle, 0, 'T'))).toBe('ENOSPC');
+  db.durable = durable;
+  await h.pwrite(handle, 0, 'T');
+  await h.closeFile(handle);
+  expect(await h.readFile('file')).toBe('Text');
 });

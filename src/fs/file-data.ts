@@ -85,23 +85,24 @@ export class FileData {
     const file = this.contents.file(inode);
     const busy = file.isComplete ? undefined : this.deps.reader.inFlight(file.id, offset, end);
     const room = this.deps.contents.reserve(data.length, undefined);
-    if (!busy && !(room instanceof Promise) && !this.contents.held(ino) && !this.passthrough.beginChange(inode, file)) return this.writeNow(ctx, inode, file, offset, data, killSuidGid);
-    return this.writeLater(ctx, ino, offset, Buffer.from(data), killSuidGid, room); // borrowed only until we return
+    const isFree = !busy && !(room instanceof Promise) && !this.contents.held(ino);
+    const begun = isFree ? this.passthrough.beginChange(inode, file) : undefined;
+    if (isFree && !begun) return this.writeNow(ctx, inode, file, offset, data, killSuidGid);
+    return this.writeLater(ctx, ino, offset, Buffer.from(data), killSuidGid, begun ?? Promise.resolve(room)); // borrowed only until we return
   }
 
-  private async writeLater(ctx: RequestContext, ino: number, offset: number, data: Buffer, killSuidGid: boolean, room: MaybePromise<void>): Promise<number> {
+  private async writeLater(ctx: RequestContext, ino: number, offset: number, data: Buffer, killSuidGid: boolean, first: Promise<void>): Promise<number> {
     try {
-      await waitFor(ctx.signal, Promise.resolve(room));
+      for (let waits: Promise<void> | undefined = first; ;) {
+        await waitFor(ctx.signal, waits);
+        const inode = this.regular(ino);
+        const file = this.contents.file(inode);
+        const busy = this.contents.held(ino) ?? (file.isComplete ? undefined : this.deps.reader.inFlight(file.id, offset, offset + data.length));
+        waits = busy ? busy.then(() => undefined, () => undefined) : this.passthrough.beginChange(inode, file);
+        if (!waits) return this.writeNow(ctx, inode, file, offset, data, killSuidGid);
+      }
     } catch (error) {
       throw toFsError(error);
-    }
-    for (;;) {
-      const inode = this.regular(ino);
-      const file = this.contents.file(inode);
-      const busy = this.contents.held(ino) ?? (file.isComplete ? undefined : this.deps.reader.inFlight(file.id, offset, offset + data.length));
-      const begun = busy ? undefined : this.passthrough.beginChange(inode, file);
-      if (!busy && !begun) return this.writeNow(ctx, inode, file, offset, data, killSuidGid);
-      await waitFor(ctx.signal, begun ?? busy!.then(() => undefined, () => undefined));
     }
   }
 

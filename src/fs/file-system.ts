@@ -1,7 +1,7 @@
 import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
-import { wasPowerCut } from '../db/db.js';
+import { wasPowerCut } from '../db/previous-run.js';
 import type { DirentSink, FileSystem, OpenReply, RequestContext, SetAttr, StatFs } from '../fuse/ops.js';
 import { isSymlink, opensUnknown } from '../meta/inode.js';
 import { ActiveListings } from './active-listings.js';
@@ -88,14 +88,19 @@ export class HearthFs implements FileSystem {
   newConnection(): void {
     this.replay.clear();
     const { db, tree } = this.deps;
-    if (wasPowerCut(db.previous)) this.contents.restoreUnsynced();
+    this.restoreUnsynced();
     this.passthrough.recover(false);
     for (const orphan of tree.inodes.orphans()) db.tx(() => this.inodes.reap(orphan));
   }
 
   /** The connection of an earlier daemon goes on: its handles are open. */
   sameConnection(): void {
+    this.restoreUnsynced(); // that daemon may have died over it
     this.passthrough.recover(true);
+  }
+
+  private restoreUnsynced(): void {
+    if (wasPowerCut(this.deps.db.previous)) this.contents.restoreUnsynced();
   }
 
   lookup(ctx: RequestContext, parent: number, name: string) { return this.names.lookup(ctx, parent, name); }

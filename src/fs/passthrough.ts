@@ -2,7 +2,7 @@ import { assert } from '../base/assert.js';
 import type { Time } from '../base/clock.js';
 import { SystemError } from '../base/libc.js';
 import type { ContentFile, ContentStat } from '../cache/content-file.js';
-import { wasPowerCut } from '../db/db.js';
+import { wasPowerCut } from '../db/previous-run.js';
 import { isRegular, type Inode } from '../meta/inode.js';
 import { opensForReading, opensForWriting } from '../fuse/ops.js';
 import type { FsDeps } from './deps.js';
@@ -97,20 +97,13 @@ export class Passthrough {
       else {
         this.backings.delete(row.ino);
         backing.release();
-        if (wasPowerCut(db.previous) && backing.writers && !inode.unsealed) this.distrust(inode, file);
+        if (backing.writers) this.deps.contents.wrote(file); // who knows what of it is on the disk
+        // It looks unchanged, which proves nothing after a power cut (S6): bytes may be on the disk, and the ctime they came with not
+        if (wasPowerCut(db.previous) && backing.writers) this.begin(inode, file);
       }
     }
     if (!inherit) db.tx(() => db.prepare('DELETE FROM backing').run());
     else if (this.backings.size > 0) this.lingerOn();
-  }
-
-  /** It looks unchanged, which proves nothing after a power cut (S6): bytes may be on the disk, and the ctime they came with not. */
-  private distrust(inode: Inode, file: ContentFile): void {
-    this.deps.db.tx(() => {
-      if (this.deps.contents.isDirty(file.id)) return this.contents.beginChange(inode, file);
-      this.contents.drop(inode); // S3 has it
-      this.deps.tree.inodes.save(inode);
-    });
   }
 
   /** The connection can do it. */
@@ -263,11 +256,14 @@ export class Passthrough {
    * @returns what to wait for before the first byte is changed; undefined: nothing.
    */
   beginChange(inode: Inode, file: ContentFile): Promise<void> | undefined {
-    if (!inode.unsealed) {
-      this.keepTimes(inode);
-      this.contents.beginChange(inode, file);
-    }
+    this.begin(inode, file);
     return this.contents.begun(inode);
+  }
+
+  private begin(inode: Inode, file: ContentFile): void {
+    if (inode.unsealed) return;
+    this.keepTimes(inode);
+    this.contents.beginChange(inode, file);
   }
 
   /** Before the kernel is told that it may write: its mark is on record, durably, as for our own writes. undefined: nothing to wait for. */
@@ -338,10 +334,7 @@ export class Passthrough {
     // Too fresh a ctime cannot tell a write that follows: then the file counts as written
     if (!inode.unsealed) {
       this.marking.note(inode.ino);
-      if (ageMs < ctimeGrainMs) {
-        this.keepTimes(inode);
-        this.contents.beginChange(inode, backing.file);
-      }
+      if (ageMs < ctimeGrainMs) this.begin(inode, backing.file);
     }
     this.record(inode.ino, backing, { ctimeNs, size });
   }

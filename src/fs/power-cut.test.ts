@@ -1,8 +1,10 @@
 /** What a power cut leaves, where nothing but what was synced reached the disk. */
-import { rmSync } from 'node:fs';
-import { afterEach, expect, it } from 'vitest';
+import { closeSync, openSync, rmSync, writeSync } from 'node:fs';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { ManualClock } from '../base/clock.js';
 import { ContentLostError } from '../cache/cache-error.js';
-import { FsHarness } from '../../test/support/fs-harness.js';
+import { ContentFile, type ContentStat } from '../cache/content-file.js';
+import { FsHarness, type Handle } from '../../test/support/fs-harness.js';
 import { OpenFlag } from '../fuse/ops.js';
 
 let harness: FsHarness;
@@ -155,4 +157,76 @@ it('a power cut right after a start that followed an orderly end is not taken fo
   await harness.cutPower('written back');
   expect(await harness.readFile('file')).toBe('x');
   harness.checkInvariants();
+});
+
+it('S6: a file that was written while its upload was under way does not replace what S3 has by itself', async () => {
+  harness = await FsHarness.open({ powerCuts: true });
+  await harness.writeFile('file', '12345678');
+  await harness.sync();
+  await harness.writeAt('file', 0, 'abcd');
+  harness.clock.advance(1500);
+  await harness.beginUploads();
+  for (let i = 0; i < 10; i++) await new Promise((resolve) => setImmediate(resolve));
+  await harness.writeAt('file', 4, 'efgh');
+  await harness.daemon.db.durable();
+  await harness.cutPower();
+  expect(parked()).toEqual(['recovered-unsynced']);
+  harness.clock.advance(1500);
+  await harness.uploadDue();
+  expect(['12345678', 'abcd1234', 'abcd5678']).toContain(stored());
+  expect(parked()).toEqual(['recovered-unsynced']);
+});
+
+describe('a file that the kernel may have written, and whose ctime on the disk says nothing of it (S6)', () => {
+  const ahead = (): ManualClock => new ManualClock(Date.now() + 3_600_000); // no ctime is too fresh
+  let backings = 1;
+  afterEach(() => vi.restoreAllMocks());
+
+  async function openInPassthrough(flags: number): Promise<{ file: ContentFile; handle: Handle }> {
+    harness.fs.passthrough.enable({ open: () => backings++, close: () => undefined });
+    harness.clock.advance(10_000);
+    const handle = await harness.open('file', flags);
+    const file = harness.daemon.contents.find(harness.tree.inodes.get(handle.ino)!.content!)!;
+    expect(harness.tree.inodes.get(handle.ino)!.unsealed).toBe(false);
+    return { file, handle };
+  }
+
+  /** fdatasync need not bring a ctime to the disk; the harness copies files, which gives them another one. */
+  async function cutPowerWithoutCtime(file: ContentFile, before: ContentStat, how: 'what was synced' | 'written back'): Promise<void> {
+    const real = Object.getOwnPropertyDescriptor(ContentFile.prototype, 'stat')!.value as () => ContentStat | undefined;
+    vi.spyOn(ContentFile.prototype, 'stat').mockImplementation(function (this: ContentFile) {
+      const stat = real.call(this);
+      return stat && this.id === file.id ? Object.assign(stat, { ctimeNs: before.ctimeNs, mtimeNs: before.mtimeNs }) : stat;
+    });
+    await harness.cutPower(how);
+    vi.restoreAllMocks();
+  }
+
+  it('keeps what an O_DSYNC write put on the disk, and does not send it by itself', async () => {
+    harness = await FsHarness.open({ powerCuts: true, clock: ahead() });
+    await harness.writeFile('file', 'what S3 has');
+    await harness.sync();
+    await harness.using('file', OpenFlag.RDONLY, (handle) => harness.fsync(handle));
+    const { file } = await openInPassthrough(OpenFlag.RDWR | OpenFlag.DSYNC);
+    const before = file.stat()!;
+    const fd = openSync(file.path, 'r+'); // the kernel's write(2)
+    writeSync(fd, 'WHAT', 0);
+    closeSync(fd);
+    await cutPowerWithoutCtime(file, before, 'what was synced');
+    expect(await harness.readFile('file')).toBe('WHAT S3 has');
+    expect(parked()).toEqual(['recovered-unsynced']);
+  });
+
+  it('keeps the times that were set and synced', async () => {
+    harness = await FsHarness.open({ powerCuts: true, clock: ahead() });
+    await harness.writeFile('file', 'one');
+    await harness.sync();
+    await harness.using('file', OpenFlag.RDONLY, (handle) => harness.fsync(handle));
+    const { file, handle } = await openInPassthrough(OpenFlag.RDWR);
+    const mtime = { sec: 1_000_000_000, nsec: 0 };
+    await harness.utimens('file', undefined, mtime);
+    await harness.fsync(handle);
+    await cutPowerWithoutCtime(file, file.stat()!, 'written back');
+    expect((await harness.getattr('file')).mtime).toEqual(mtime);
+  });
 });

@@ -16,6 +16,9 @@ interface Given {
   /** Those whose presence only memory knows. */
   unrecorded?: number[];
   held?: number[];
+  /** Clean: their content may be evicted. */
+  evictable?: number[];
+  unstashable?: Key[];
   sending?: Key[];
   parked?: Key[];
   deletes?: Key[];
@@ -52,6 +55,8 @@ function world(given: Given): World {
     base: (_key, node) => objects.find((object) => object.key === given.bases?.[node.ino]),
     isComplete: (node) => !(given.partial ?? []).includes(node.ino),
     isKept: (node) => ![...(given.partial ?? []), ...(given.unrecorded ?? [])].includes(node.ino),
+    isPermanent: (node) => !(given.evictable ?? []).includes(node.ino),
+    canStash: ({ key }) => !(given.unstashable ?? []).includes(key),
     isHeld: (ino) => (given.held ?? []).includes(ino),
     sending: (key) => (given.sending ?? []).includes(key),
     ownerOf: (key) => (given.owners ?? {})[key],
@@ -103,6 +108,10 @@ const table: [string, Key, Given, object][] = [
     { tree: { a: inode(2) }, orphans: [inode(1, { nlink: 0, opens: 1, sizeBytes: 60 })], objects: [row('a', 1, 1, 1, { sizeBytes: 60 })], partial: [1] }, { do: 'stash', row: { key: 'a' }, byParts: false }],
   ['one larger than one copy is stashed in parts', 'a',
     { tree: { a: inode(2) }, orphans: [inode(1, { nlink: 0, opens: 1, sizeBytes: 1001 })], objects: [row('a', 1, 1, 1, { sizeBytes: 1001 })], partial: [1] }, { do: 'stash', row: { key: 'a' }, byParts: true }],
+  ['unless the server refuses that: then it is overwritten all the same', 'a',
+    { tree: { a: inode(2) }, orphans: [inode(1, { nlink: 0, opens: 1, sizeBytes: 60 })], objects: [row('a', 1, 1, 1, { sizeBytes: 60 })], partial: [1], unstashable: ['a'] }, { do: 'put', expected: 'e-a' }],
+  ['an unlinked file still open whose content could be evicted keeps it before its object goes: an earlier daemon may have opened it', 'a',
+    { orphans: [inode(1, { nlink: 0, opens: 1 })], objects: [row('a', 1)], evictable: [1] }, { do: 'hold', inode: { ino: 1 } }],
   ['and then it is overwritten', 'a',
     { tree: { a: inode(2) }, orphans: [inode(1, { nlink: 0, opens: 1, sizeBytes: 60 })], objects: [row('a', 1, 1, 1, { sizeBytes: 60 }), row('.hearthfs-scratch-x', 1)], partial: [1] }, { do: 'put', expected: 'e-a' }],
   // long areas (J4)

@@ -71,6 +71,10 @@ export interface World {
   isComplete(inode: Inode): boolean;
   /** And it is on record and synced that it is: a crash does not change it. */
   isKept(inode: Inode): boolean;
+  /** Its bytes cannot be evicted. */
+  isPermanent(inode: Inode): boolean;
+  /** The server has not refused to copy the object aside. */
+  canStash(row: ObjectRow): boolean;
   /** A `hold` was done for it and still stands. */
   isHeld(ino: number): boolean;
   /** A request for the key is in flight or its answer is lost. */
@@ -178,7 +182,10 @@ function guard(key: Key, row: ObjectRow, world: World): Action | undefined {
   const owner = world.inode(row.ino!)!;
   if (world.isHeld(owner.ino)) return undefined;
   if (needed.forBytes && world.isComplete(owner)) return { do: 'hold', inode: owner };
-  if (needed.key === null) return holdOrStash(owner, row, world);
+  if (needed.key === null) {
+    const action = holdOrStash(owner, row, world);
+    return action.do === 'stash' && !world.canStash(row) ? undefined : action; // its readers get ESTALE
+  }
   if (world.isParked(needed.key)) return isLocalOrSmall(owner, row, world) ? { do: 'hold', inode: owner } : { do: 'wait', forKey: needed.key, why: 'copy-first' };
   const ring = ringFrom(key, world);
   if (ring === undefined || cheapestToHold(ring, world) !== key) return { do: 'wait', forKey: needed.key, why: 'copy-first' };
@@ -205,7 +212,8 @@ function neededBy(key: Key, row: ObjectRow, world: World): Needed | undefined {
   const isSource = row.gen === inode.gen || row.gen === inode.baseGen;
   const names = world.keysOf(inode);
   if (names.length === 0) {
-    return inode.opens > 0 && isSource && isRegular(inode) && !world.isKept(inode) && !heldElsewhere(key, row, world) ? { key: null, forBytes: true } : undefined;
+    const isSafe = world.isKept(inode) && world.isPermanent(inode); // a handle of an earlier daemon does not hold its content
+    return inode.opens > 0 && isSource && isRegular(inode) && !isSafe && !heldElsewhere(key, row, world) ? { key: null, forBytes: true } : undefined;
   }
   for (const name of names) {
     if (name === key) continue;

@@ -78,7 +78,7 @@ export class TestMount {
     this.deps = {
       db, ...tables, links,
       contents: {
-        find: (id) => contents.find(id), create: (size) => contents.create(size, size > 0 ? 'all' : 'none'), setDirty: (id, dirty) => contents.setDirty(id, dirty),
+        find: (id) => contents.find(id), create: (size) => contents.create(size, size > 0 ? 'all' : 'none'), setDirty: (id, dirty) => contents.setDirty(id, dirty), isDirty: (id) => contents.isDirty(id),
         remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids), isUnsynced: (id) => contents.isUnsynced(id), reserve: async (bytes) => contents.hold(bytes), changesSince: (id, gen) => contents.changes.since(id, gen), noteChecksums: (id, bytes) => contents.noteChecksums(id, bytes),
       },
       reader, discovery: new Discovery(tree, { uid: 0, gid: 0, umask: 0o022 }), store, keys, clock, log: silentLog, metrics: new Metrics(),

@@ -132,6 +132,7 @@ function sameAction(a: Action, b: Action): boolean {
   if (a.do !== b.do) return false;
   if (a.do === 'stash' && b.do === 'stash') return a.row.key === b.row.key && a.row.etag === b.row.etag;
   if (expectedOf(a) !== expectedOf(b)) return false;
+  if ('metadataOnly' in a && 'metadataOnly' in b && a.metadataOnly !== b.metadataOnly) return false;
   if ('inode' in a && 'inode' in b && a.inode.ino !== b.inode.ino) return false;
   if ('source' in a && 'source' in b && (a.source.key !== b.source.key || a.source.etag !== b.source.etag)) return false;
   return true;

@@ -10,7 +10,7 @@ import type { Begun, Ledger } from './ledger.js';
 import { partsMax } from './part-plan.js';
 import type { WritebackDeps } from './ports.js';
 import type { Seal } from './seal.js';
-import type { ActionOf, Sender, Sent } from './upload.js';
+import { isRefusal, type ActionOf, type Sender, type Sent } from './upload.js';
 
 const MiB = 1024 * 1024;
 /** Acknowledged parts are written down this often: a crash sends at most this much again, and the row is not rewritten for every part. */
@@ -86,12 +86,18 @@ export class MultipartSender {
   /** What lies under `key`, aside to `scratch`; for objects above the size of one copy. */
   async stash(scratch: Key, key: Key, action: ActionOf<'stash'>, source: CopySource, signal: AbortSignal): Promise<Sent> {
     const { row } = action;
-    const owner = this.deps.tree.inodes.mustGet(row.ino!);
+    const owner = this.deps.tree.inodes.get(row.ino!);
+    if (owner === undefined) return 'moved'; // closed meanwhile
     const sizeBytes = row.sizeBytes ?? owner.sizeBytes;
     const partSize = partSizeFor(sizeBytes, this.deps.config.copyPartBytes);
     const begun = await this.begin(scratch, action, { inode: owner, gen: row.gen!, mgen: row.mgen!, seal: null, partSize, hasNewContent: false, source, actionKey: key }, signal);
     if (begun === undefined) return 'moved';
-    await this.copyParts(begun, source, sizeBytes, partSize, null, signal);
+    try {
+      await this.copyParts(begun, source, sizeBytes, partSize, null, signal);
+    } catch (error) {
+      if (error instanceof StoreError && isRefusal(error.kind)) await this.giveUp(begun, signal); // the next try takes another key
+      throw error;
+    }
     this.deps.metrics.add('writeback.stashes');
     return 'sent';
   }

@@ -32,6 +32,7 @@ export interface LocalContents {
   create(sizeBytes: number): LocalFile;
   /** In a transaction: dirty files are never evicted. */
   setDirty(id: number, dirty: boolean): void;
+  isDirty(id: number): boolean;
   /** Room on the disk and within the cache's limit, until the answer is called. @throws CacheFullError */
   reserve(bytes: number): Promise<() => void>;
   /** In a transaction: unlinked once that is durable (J3). */

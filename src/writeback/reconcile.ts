@@ -223,6 +223,10 @@ export class Reconciler {
       case 'precondition-failed': case 'conflict': case 'not-found': case 'no-such-upload':
         return this.lookAgain(key, action, error, signal);
       case 'access-denied': case 'locked': case 'archived': case 'too-large': case 'invalid': {
+        if (action?.do === 'stash' && this.world.canStash(action.row)) {
+          this.world.cannotStash(action.row);
+          return true; // derive again
+        }
         const isHugeMetadata = action?.do === 'copy' && action.metadataOnly && (error.kind === 'too-large' || (error.kind === 'invalid' && action.byParts));
         this.park(key, isHugeMetadata ? 'too-large-for-metadata-copy' : error.kind, error.message);
         return false;

@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import { timeFromMs, timeToMs } from '../base/clock.js';
 import { ContentLostError } from '../cache/cache-error.js';
-import { wasPowerCut } from '../db/db.js';
+import { powerCutFact, wasPowerCut } from '../db/previous-run.js';
 import type { Key } from '../s3/object-store.js';
 import { StoreError } from '../s3/store-error.js';
 import type { MultipartSender } from './multipart.js';
@@ -22,8 +22,16 @@ export function recoverLocal(deps: WritebackDeps): void {
   let recovered = 0;
   db.tx(() => {
     digests.sweep();
+    for (const attempt of attempts.list()) {
+      if (attempt.outcome === 'tombstone') continue;
+      // The answer, if any, went to the process that died (J5).
+      attempts.setOutcome(attempt.key, 'ambiguous');
+      journal.mark(attempt.key, 0); // before anything is parked: a mark would release it
+    }
     // Sealed, but the sync of what was sealed was still under way: as good as being written
+    const sealed = new Set<number>();
     for (const inode of powerWasCut ? tree.inodes.sealedUnsynced() : []) {
+      sealed.add(inode.ino);
       inode.unsealed = true;
       tree.inodes.save(inode);
     }
@@ -32,8 +40,8 @@ export function recoverLocal(deps: WritebackDeps): void {
       const stat = statOf(deps, inode.content);
       if (stat && !db.previous.clean) {
         recovered++;
-        // Times that programs set were given to the file, too; a write is noted by two clocks that differ by a tick
-        const isWritten = Math.abs(stat.mtimeMs - timeToMs(inode.mtime)) > clockTickMs;
+        // Times that programs set were given to the file, too, if it was not sealed; a write is noted by two clocks that differ by a tick
+        const isWritten = !sealed.has(inode.ino) && Math.abs(stat.mtimeMs - timeToMs(inode.mtime)) > clockTickMs;
         if (isWritten) inode.mtime = inode.ctime = timeFromMs(stat.mtimeMs);
         if (isWritten || stat.size !== inode.sizeBytes) {
           inode.sizeBytes = stat.size;
@@ -49,12 +57,7 @@ export function recoverLocal(deps: WritebackDeps): void {
         }
       }
     }
-    for (const attempt of attempts.list()) {
-      if (attempt.outcome === 'tombstone') continue;
-      // The answer, if any, went to the process that died (J5).
-      attempts.setOutcome(attempt.key, 'ambiguous');
-      journal.mark(attempt.key, 0);
-    }
+    db.setFact(powerCutFact, '0');
   });
   if (recovered > 0) log.info('took over files that were being written', { room: 'writeback', count: recovered, powerWasCut });
 }

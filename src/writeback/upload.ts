@@ -33,8 +33,8 @@ export class Sender {
 
   async put(key: Key, action: ActionOf<'put'> | ActionOf<'marker'>, signal: AbortSignal): Promise<Sent> {
     const { inode } = action;
-    if (!isRegular(inode)) return this.putBytes(key, action, isSymlink(inode) ? inode.target ?? empty : empty, null, signal);
-    if (inode.content === null || !this.deps.contents.find(inode.content)) return inode.sizeBytes === 0 ? this.putBytes(key, action, empty, null, signal) : 'moved';
+    if (!isRegular(inode)) return this.putBytes(key, action, isSymlink(inode) ? inode.target ?? empty : empty, inode.gen, null, signal);
+    if (inode.content === null || !this.deps.contents.find(inode.content)) return inode.sizeBytes === 0 ? this.putBytes(key, action, empty, inode.gen, null, signal) : 'moved';
     const release = await this.budget.acquire(inode.sizeBytes);
     try {
       const seal = await this.sealed(inode.ino);
@@ -47,7 +47,7 @@ export class Sender {
         }
         this.restless.delete(inode.ino);
         await seal.durable;
-        return await this.putBytes(key, action, bytes, seal, signal);
+        return await this.putBytes(key, action, bytes, seal.gen, seal, signal);
       } finally {
         await seal.release();
       }
@@ -76,11 +76,11 @@ export class Sender {
     return attributesOf(inode, key, nonce, this.deps.links.field(inode, key, seal?.gen ?? inode.gen), mtime);
   }
 
-  private async putBytes(key: Key, action: ActionOf<'put'> | ActionOf<'marker'>, bytes: Uint8Array, seal: Seal | null, signal: AbortSignal): Promise<Sent> {
+  /** @param gen of the bytes. */
+  private async putBytes(key: Key, action: ActionOf<'put'> | ActionOf<'marker'>, bytes: Uint8Array, gen: number, seal: Seal | null, signal: AbortSignal): Promise<Sent> {
     const begun = await this.deps.group.run(() => {
       const inode = this.deps.tree.inodes.get(action.inode.ino); // as it is now: awaits lie behind us
-      if (inode === undefined) return undefined;
-      const gen = seal?.gen ?? inode.gen;
+      if (inode === undefined || (seal === null && inode.gen !== gen)) return undefined;
       return this.ledger.begin(key, action, 'put', { ino: inode.ino, gen, mgen: inode.mgen }, {},
         (nonce) => this.attributes(inode, key, nonce, seal, action.do === 'put' && !action.metadataOnly));
     });
@@ -130,7 +130,8 @@ export class Sender {
    */
   async stash(key: Key, action: ActionOf<'stash'>, claim: (key: Key) => () => void, inParts: (scratch: Key, source: CopySource) => Promise<Sent>, signal: AbortSignal): Promise<Sent> {
     const { row } = action;
-    const owner = this.deps.tree.inodes.mustGet(row.ino!);
+    const owner = this.deps.tree.inodes.get(row.ino!);
+    if (owner === undefined) return 'moved'; // closed meanwhile
     const scratch = scratchPrefix + newStem(this.deps.random);
     const release = claim(scratch);
     try {

@@ -13,6 +13,8 @@ export class TreeWorld implements World {
   private readonly held = new Map<number, number>();
   /** ino -> generation that is sent whole. In memory: after a crash it is tried once more. */
   private readonly wholes = new Map<number, number>();
+  /** key -> etag of an object the server would not copy aside. */
+  private readonly unstashable = new Map<Key, string>();
   private canNotCompose = false;
 
   constructor(private readonly deps: Pick<WritebackDeps, 'tree' | 'journal' | 'attempts' | 'contents' | 'digests' | 'keys' | 'config'>) {
@@ -65,6 +67,19 @@ export class TreeWorld implements World {
     if (!isRegular(inode)) return true;
     if (inode.content === null) return inode.sizeBytes === 0;
     return this.deps.contents.find(inode.content)?.isKept ?? inode.sizeBytes === 0;
+  }
+
+  isPermanent(inode: Inode): boolean {
+    const { contents } = this.deps;
+    return inode.content === null || !contents.find(inode.content) ? inode.sizeBytes === 0 : contents.isDirty(inode.content);
+  }
+
+  canStash(row: ObjectRow): boolean { return this.unstashable.get(row.key) !== row.etag; }
+
+  /** The server refused to copy the object aside. */
+  cannotStash(row: ObjectRow): void {
+    if (this.unstashable.size > wholesMax) this.unstashable.clear(); // only spares a try
+    this.unstashable.set(row.key, row.etag!);
   }
 
   isHeld(ino: number): boolean {
