@@ -45,7 +45,6 @@ export interface DbOptions {
   readonly bootId?: string;
 }
 
-
 type Sync<T> = T extends PromiseLike<unknown> ? never : T;
 
 const ballastBytesDefault = 64 * 1024 * 1024;

@@ -1,4 +1,3 @@
-/** How the run before this one ended, by what it left in the database. */
 /** How the previous daemon left the directory (S6). */
 export interface PreviousRun {
   /** No database was here. */

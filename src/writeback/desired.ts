@@ -272,7 +272,8 @@ function cheapestToHold(ring: readonly Key[], world: World): Key {
   });
 }
 
-function sourceOf(row: ObjectRow): CopySource {
+/** What lies under the row's key, on condition that it is that version. */
+export function sourceOf(row: ObjectRow): CopySource {
   return { key: row.key, etag: row.etag!, ...(row.versionId !== null && { versionId: row.versionId }) };
 }
 

@@ -1,5 +1,6 @@
 import { assert } from '../base/assert.js';
 import type { Inode } from '../meta/inode.js';
+import { sourceOf } from './desired.js';
 import type { ByteSource, LocalFile, WritebackDeps } from './ports.js';
 import type { TreeWorld } from './world.js';
 
@@ -31,7 +32,7 @@ export class Filler {
     await this.fill(inode, signal);
     await contents.sync([file.id]);
     const now = this.deps.tree.inodes.get(inode.ino);
-    if (now?.content === file.id && now.nlink > 0 && this.world.isKept(now)) this.world.hold(now); // an orphan's bytes need no more than to be kept
+    if (now?.content === file.id && now.nlink > 0 && this.world.isKept(now)) this.world.hold(now); // an orphan's bytes need no more than to be kept, and not to be evicted
   }
 
   /** Where the missing bytes of a file are; undefined if there is no file. */
@@ -48,7 +49,7 @@ export class Filler {
       locate: () => {
         const now = tree.inodes.get(ino);
         const holder = now && tree.objects.holding(now.ino, now.baseGen ?? now.gen)[0];
-        return holder ? { key: holder.key, etag: holder.etag!, ...(holder.versionId !== null && { versionId: holder.versionId }) } : null;
+        return holder ? sourceOf(holder) : null;
       },
     };
   }

@@ -83,11 +83,9 @@ export class MultipartSender {
     return 'sent';
   }
 
-  /** What lies under `key`, aside to `scratch`; for objects above the size of one copy. */
-  async stash(scratch: Key, key: Key, action: ActionOf<'stash'>, source: CopySource, signal: AbortSignal): Promise<Sent> {
+  /** What lies under `key`, of which `owner` needs the bytes, aside to `scratch`; for objects above the size of one copy. */
+  async stash(scratch: Key, key: Key, action: ActionOf<'stash'>, owner: Inode, source: CopySource, signal: AbortSignal): Promise<Sent> {
     const { row } = action;
-    const owner = this.deps.tree.inodes.get(row.ino!);
-    if (owner === undefined) return 'moved'; // closed meanwhile
     const sizeBytes = row.sizeBytes ?? owner.sizeBytes;
     const partSize = partSizeFor(sizeBytes, this.deps.config.copyPartBytes);
     const begun = await this.begin(scratch, action, { inode: owner, gen: row.gen!, mgen: row.mgen!, seal: null, partSize, hasNewContent: false, source, actionKey: key }, signal);

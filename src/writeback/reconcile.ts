@@ -149,7 +149,7 @@ export class Reconciler {
         await this.filler.hold(action.inode, signal);
         return 'sent';
       case 'stash':
-        return this.sender.stash(key, action, (scratch) => this.events.claim(scratch), (scratch, source) => this.multipart.stash(scratch, key, action, source, signal), signal);
+        return this.sender.stash(key, action, (scratch) => this.events.claim(scratch), (scratch, owner, source) => this.multipart.stash(scratch, key, action, owner, source, signal), signal);
       case 'look':
         await this.resolver.look(key, signal);
         return 'sent';

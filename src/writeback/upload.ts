@@ -5,7 +5,7 @@ import type { CopySource, Key, Stored } from '../s3/object-store.js';
 import { StoreError, type StoreErrorKind } from '../s3/store-error.js';
 import { attributesOf, dropDigests } from './attributes.js';
 import { ByteBudget } from './byte-budget.js';
-import { scratchPrefix, type Action } from './desired.js';
+import { scratchPrefix, sourceOf, type Action } from './desired.js';
 import type { Begun, Ledger } from './ledger.js';
 import { newStem } from './nonce.js';
 import type { WritebackDeps } from './ports.js';
@@ -128,16 +128,16 @@ export class Sender {
    * deleted like anything the tree does not want, once nobody needs it.
    * @param inParts copies what is larger than one copy may be.
    */
-  async stash(key: Key, action: ActionOf<'stash'>, claim: (key: Key) => () => void, inParts: (scratch: Key, source: CopySource) => Promise<Sent>, signal: AbortSignal): Promise<Sent> {
+  async stash(key: Key, action: ActionOf<'stash'>, claim: (key: Key) => () => void, inParts: (scratch: Key, owner: Inode, source: CopySource) => Promise<Sent>, signal: AbortSignal): Promise<Sent> {
     const { row } = action;
     const owner = this.deps.tree.inodes.get(row.ino!);
     if (owner === undefined) return 'moved'; // closed meanwhile
     const scratch = scratchPrefix + newStem(this.deps.random);
     const release = claim(scratch);
     try {
-      const source = { key, etag: row.etag!, ...(row.versionId !== null && { versionId: row.versionId }) };
+      const source = sourceOf(row);
       this.deps.db.tx(() => this.deps.journal.mark(scratch, this.deps.config.uploadDelayMs));
-      if (action.byParts) return await inParts(scratch, source);
+      if (action.byParts) return await inParts(scratch, owner, source);
       const begun = this.ledger.begin(scratch, action, 'copy', { ino: row.ino!, gen: row.gen!, mgen: row.mgen! }, { source, actionKey: key },
         (nonce) => this.attributes(owner, scratch, nonce, null, false));
       if (begun === undefined) return 'moved';

@@ -2,7 +2,7 @@ import { isRegular, type Inode } from '../meta/inode.js';
 import type { ObjectRow } from '../meta/object-table.js';
 import type { Key } from '../s3/object-store.js';
 import { scratchPrefix, type Limits, type World } from './desired.js';
-import type { WritebackDeps } from './ports.js';
+import type { LocalFile, WritebackDeps } from './ports.js';
 
 const wholesMax = 10_000;
 
@@ -34,7 +34,7 @@ export class TreeWorld implements World {
 
   base(key: Key, inode: Inode): ObjectRow | undefined {
     const { tree, contents, digests, config } = this.deps;
-    const file = inode.content === null ? undefined : contents.find(inode.content);
+    const file = this.file(inode);
     if (file === undefined || this.canNotCompose || this.wholes.get(inode.ino) === inode.gen) return undefined;
     const isUsable = (row: ObjectRow): boolean => {
       if (row.gen === null || row.gen >= inode.gen || (row.sizeBytes ?? 0) < 2 * config.reusePartBytesMin) return false;
@@ -59,19 +59,22 @@ export class TreeWorld implements World {
 
   isComplete(inode: Inode): boolean {
     if (!isRegular(inode)) return true;
-    if (inode.content === null) return inode.sizeBytes === 0;
-    return this.deps.contents.find(inode.content)?.isComplete ?? inode.sizeBytes === 0;
+    return this.file(inode)?.isComplete ?? inode.sizeBytes === 0;
   }
 
   isKept(inode: Inode): boolean {
     if (!isRegular(inode)) return true;
-    if (inode.content === null) return inode.sizeBytes === 0;
-    return this.deps.contents.find(inode.content)?.isKept ?? inode.sizeBytes === 0;
+    return this.file(inode)?.isKept ?? inode.sizeBytes === 0;
   }
 
   isPermanent(inode: Inode): boolean {
-    const { contents } = this.deps;
-    return inode.content === null || !contents.find(inode.content) ? inode.sizeBytes === 0 : contents.isDirty(inode.content);
+    const file = this.file(inode);
+    return file ? this.deps.contents.isDirty(file.id) : inode.sizeBytes === 0;
+  }
+
+  /** What is here of the inode; undefined: nothing, or it was evicted. An empty file needs nothing. */
+  private file(inode: Inode): LocalFile | undefined {
+    return inode.content === null ? undefined : this.deps.contents.find(inode.content);
   }
 
   canStash(row: ObjectRow): boolean { return this.unstashable.get(row.key) !== row.etag; }
