@@ -4,13 +4,14 @@
  * files stays until the end: a file system is still busy with thousands of deletions while the next run would be measured.
  * Needs root (mounts, drop_caches). Results: bench-results/latest.{md,json,svg}.
  */
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import path from 'node:path';
 import { run } from '../../test/support/child.js';
+import { removeTree } from '../../test/support/remove-tree.js';
 import { chart } from './chart.js';
 import { Dataset } from './dataset.js';
-import { parseOptions, usage, type BenchOptions } from './options.js';
+import { chosenWorkloads, parseOptions, usage, type BenchOptions } from './options.js';
 import { json, markdown, short, type Figure, type Sample } from './report.js';
 import { S3Side } from './s3-side.js';
 import { systems, type System, type SystemName } from './systems.js';
@@ -29,8 +30,10 @@ function say(text: string): void {
 
 async function main(): Promise<void> {
   let options: BenchOptions;
+  let wanted: Workload[];
   try {
     options = parseOptions(process.argv.slice(2));
+    wanted = chosenWorkloads(workloads, options.only);
   } catch (error) {
     say(`${error instanceof Error ? error.message : String(error)}\n${usage}`);
     process.exitCode = 2;
@@ -43,10 +46,10 @@ async function main(): Promise<void> {
     if (missing !== undefined) say(`skipping ${system.name}: ${missing}`);
     return missing === undefined;
   });
-  const wanted = workloads.filter(({ id }) => options.only.length === 0 || options.only.some((part) => id === part || id.startsWith(`${part}-`)));
   mkdirSync(options.dir, { recursive: true });
   const dir = path.join(options.dir, String(process.pid));
   mkdirSync(dir);
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => void stopHere(dir));
   const s3 = await S3Side.start();
   const world: World = { s3, data: new Dataset(path.join(dir, 'data')), scale: options.quick ? quickScale : 1 };
   const figures: Figure[] = [];
@@ -58,10 +61,16 @@ async function main(): Promise<void> {
     }
   } finally {
     await s3.close();
-    rmSync(dir, { recursive: true, force: true });
+    await removeTree(dir);
   }
   say(`\n${markdown(figures, about)}`);
   if (figures.some((figure) => figure.failures.size > 0)) process.exitCode = 1;
+}
+
+/** Interrupted: daemons and server end with us (`start`). */
+async function stopHere(dir: string): Promise<never> {
+  await removeTree(dir).catch((error: unknown) => say(String(error)));
+  process.exit(1);
 }
 
 async function measure(workload: Workload, chosen: readonly System[], options: BenchOptions, world: World, dir: string): Promise<Figure[]> {
@@ -102,20 +111,22 @@ async function once(workload: Workload, system: System, latencyMs: number, coldP
   if (coldPrefix === undefined) await world.s3.putDirectory(prefix);
   await run('sync', [], { timeoutMs: 120_000 });
   const mounted = await system.mount({ dir: place, prefix, s3: world.s3, profile: options.profile, hearthfsOptions: workload.hearthfsOptions ?? [] });
-  let done = false;
+  let result: Sample | undefined;
+  let failure: unknown;
   try {
     const context = new Context(world, system.name, mounted, prefix, latencyMs);
     await context.dropCaches(3);
     await world.s3.setLatency(latencyMs);
-    const result = await workload.run(context);
-    done = true;
-    return { ...result, cost: context.cost };
-  } finally {
-    await world.s3.setLatency(0);
-    await mounted.unmount();
-    if (coldPrefix === undefined) await world.s3.remove(prefix);
-    if (done && isQuickToRemove(place)) rmSync(place, { recursive: true, force: true });
+    result = { ...(await workload.run(context)), cost: context.cost };
+  } catch (error) {
+    failure = error;
   }
+  await world.s3.setLatency(0);
+  await mounted.unmount().catch((error: unknown) => { failure ??= error; });
+  if (coldPrefix === undefined) await world.s3.remove(prefix);
+  if (failure !== undefined || result === undefined) throw failure instanceof Error ? failure : new Error(String(failure));
+  if (isQuickToRemove(place)) await removeTree(place);
+  return result;
 }
 
 /** Big files go at once, for there is no room for all of them. */

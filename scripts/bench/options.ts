@@ -1,10 +1,11 @@
 /** Command line of the benchmark. */
 import { parseArgs } from 'node:util';
+import type { SystemName } from './systems.js';
 
 export interface BenchOptions {
   /** Ids of workloads, or parts of them; empty: all. */
   readonly only: readonly string[];
-  readonly systems: readonly string[];
+  readonly systems: readonly SystemName[];
   readonly latenciesMs: readonly number[];
   readonly runs: number;
   readonly quick: boolean;
@@ -17,6 +18,8 @@ export interface BenchOptions {
   /** Directory for CPU profiles of the hearthfs daemon. */
   readonly profile: string | undefined;
 }
+
+const systemNames: readonly SystemName[] = ['ext4', 'hearthfs', 's3fs', 'rclone', 'client'];
 
 export const usage = `npm run bench -- [options]
   --only ID[,ID]        workloads (--list shows them)
@@ -40,7 +43,27 @@ export function parseOptions(args: readonly string[]): BenchOptions {
   });
   const words = (text: string): string[] => text.split(',').filter(Boolean);
   return {
-    only: words(values.only), systems: words(values.systems), latenciesMs: words(values.latency).map(Number), runs: Number(values.runs ?? (values.quick ? 1 : 3)),
+    only: words(values.only), systems: words(values.systems).map(systemNamed), latenciesMs: words(values.latency).map((text) => count('--latency', text, 0)), runs: count('--runs', values.runs ?? (values.quick ? '1' : '3'), 1),
     quick: values.quick, dir: values.dir, outDir: values.out, chart: values.chart, list: values.list, profile: values.profile,
   };
+}
+
+function systemNamed(text: string): SystemName {
+  const name = systemNames.find((one) => one === text);
+  if (name === undefined) throw new Error(`--systems knows no ${text}: it is one of ${systemNames.join(', ')}`);
+  return name;
+}
+
+function count(option: string, text: string, min: number): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < min) throw new Error(`${option} is a whole number from ${min}, not ${text}`);
+  return value;
+}
+
+/** Those that `--only` names, by id or by what ids begin with (`cold` is `cold-read`, `cold-tar`...). @throws if it names one that is not there. */
+export function chosenWorkloads<W extends { readonly id: string }>(all: readonly W[], only: readonly string[]): W[] {
+  const means = (word: string, { id }: W): boolean => id === word || id.startsWith(`${word}-`);
+  const unknown = only.filter((word) => !all.some((one) => means(word, one)));
+  if (unknown.length > 0) throw new Error(`There is no workload ${unknown.join(', ')}: it is one of ${all.map(({ id }) => id).join(', ')}`);
+  return all.filter((one) => only.length === 0 || only.some((word) => means(word, one)));
 }

@@ -3,18 +3,19 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { closeSync, openSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { delay, hasProgram, kill9, run, until } from '../../test/support/child.js';
+import { delay, dyingWithUs, hasProgram, isAlive, kill9, run, until } from '../../test/support/child.js';
 import { mountedAt } from '../../test/support/mount.js';
 import { bucket } from './s3-side.js';
 import type { Mounted, Place, System } from './systems.js';
 
 const uploadTimeoutMs = 900_000;
 
+/** A daemon that unmounts and ends when the benchmark does, however that ends. */
 export function start(command: string, args: readonly string[], place: Place, options: { env?: Record<string, string>; without?: readonly string[] } = {}): ChildProcess {
   const log = openSync(path.join(place.dir, 'log'), 'a');
   const env: NodeJS.ProcessEnv = { ...process.env, ...options.env };
   for (const name of options.without ?? []) delete env[name];
-  const child = spawn(command, args, { env, stdio: ['ignore', log, log], cwd: '/' });
+  const child = spawn(...dyingWithUs('TERM', [command, ...args]), { env, stdio: ['ignore', log, log], cwd: '/' });
   closeSync(log);
   return child;
 }
@@ -26,14 +27,27 @@ export async function ready(child: ChildProcess, mountpoint: string, place: Plac
   }, 30_000, 10);
 }
 
-export async function detach(child: ChildProcess, mountpoint: string): Promise<void> {
+/** Whatever state it is in: nothing is mounted and none of its processes is left afterwards. @param pids more of them than the child. */
+export async function detach(child: ChildProcess, mountpoint: string, pids: readonly number[] = []): Promise<void> {
+  const hasEnded = (): boolean => child.exitCode !== null || child.signalCode !== null;
   for (let i = 0; i < 50 && mountedAt(mountpoint); i++) {
     if ((await run('umount', [mountpoint], { check: false, timeoutMs: 60_000 })).code === 0) break;
     await delay(200);
   }
   if (mountedAt(mountpoint)) await run('umount', ['-l', mountpoint], { check: false });
-  for (let i = 0; i < 100 && child.exitCode === null && child.signalCode === null; i++) await delay(50);
-  if (child.exitCode === null && child.pid !== undefined) kill9(child.pid);
+  for (let i = 0; i < 100 && !(hasEnded() && !pids.some(isAlive)); i++) await delay(50);
+  if (!hasEnded() && child.pid !== undefined) kill9(child.pid);
+  for (const pid of pids) if (isAlive(pid)) kill9(pid);
+}
+
+/** `wait`, which is for the mount to serve; if it fails, the mount does not stay. */
+export async function orDetach<T>(child: ChildProcess, mountpoint: string, wait: () => Promise<T>): Promise<T> {
+  try {
+    return await wait();
+  } catch (error) {
+    await detach(child, mountpoint);
+    throw error;
+  }
 }
 
 interface Peer {
@@ -54,7 +68,7 @@ function peer({ name, options, start: startPeer }: Peer): System {
       await mkdir(mountpoint, { recursive: true });
       await mkdir(cacheDir, { recursive: true });
       const child = await startPeer(place, mountpoint, cacheDir);
-      await ready(child, mountpoint, place);
+      await orDetach(child, mountpoint, () => ready(child, mountpoint, place));
       return { path: mountpoint, pids: [child.pid!], uploaded: (count) => untilUploaded(place, count), unmount: () => detach(child, mountpoint) };
     },
   };

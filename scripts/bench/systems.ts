@@ -7,7 +7,7 @@ import path from 'node:path';
 import { ControlClient } from '../../src/control/client.js';
 import { controlSocketPath } from '../../src/daemon/mountpoint.js';
 import { delay, until } from '../../test/support/child.js';
-import { detach, rclone, ready, s3fs, start } from './peers.js';
+import { detach, orDetach, rclone, ready, s3fs, start } from './peers.js';
 import { bucket, type S3Side } from './s3-side.js';
 
 export type SystemName = 'ext4' | 'hearthfs' | 's3fs' | 'rclone' | 'client';
@@ -71,8 +71,10 @@ const hearthfs: System = {
       ...flags, program, 'mount', `s3://${bucket}/${place.prefix}`, mountpoint, '--endpoint', server.endpoint, '--path-style', '--cache-dir', cacheDir, '--cache-size', '20GiB', '--min-free', '1%', '--foreground', ...place.hearthfsOptions,
     ], place);
     const control = new ControlClient(controlSocketPath(mountpoint), mountpoint, { connectTimeoutMs: 0, silenceTimeoutMs: 120_000 });
-    await ready(child, mountpoint, place);
-    const status = await until('the mount serves', () => control.call('status', {}), 20_000, 10);
+    const status = await orDetach(child, mountpoint, async () => {
+      await ready(child, mountpoint, place);
+      return until('the mount serves', () => control.call('status', {}), 20_000, 10);
+    });
     return {
       path: mountpoint, pids: [status.supervisorPid, status.daemonPid],
       async uploaded() {
@@ -80,9 +82,11 @@ const hearthfs: System = {
         if (remaining > 0) throw new Error(`${remaining} changes could not be uploaded`);
       },
       async unmount() {
-        await control.call('unmount', { drainTimeoutMs: 300_000, lazy: false });
-        for (let i = 0; i < 100 && child.exitCode === null; i++) await delay(50);
-        if (child.exitCode === null) await detach(child, mountpoint);
+        const { unmounted, reason } = await control.call('unmount', { drainTimeoutMs: 300_000, lazy: false }).catch((error: unknown) => ({ unmounted: false, reason: String(error) }));
+        for (let i = 0; i < 100 && unmounted && child.exitCode === null; i++) await delay(50);
+        if (unmounted && child.exitCode !== null) return;
+        await detach(child, mountpoint, [status.daemonPid]);
+        throw new Error(`the mount did not end by itself: ${reason ?? 'its process stayed'}`);
       },
     };
   },
