@@ -1,6 +1,6 @@
 /**
- * What an HTTP request of ours is, and its answer, whichever client carries it: `http-client` (node:http, what has a body or changes
- * something) or `read-client` (sockets of its own, what only asks). Nothing here knows S3.
+ * What an HTTP request of ours is, and its answer, whichever client carries it: `http-client` (node:http, what is streamed or goes
+ * through a proxy) or `socket-client` (sockets of its own, all else). Nothing here knows S3.
  */
 import type { IncomingHttpHeaders } from 'node:http';
 import { errorCode } from '../base/errno.js';

@@ -1,6 +1,6 @@
 /**
- * One keep-alive HTTP client. It knows nothing of S3: a request goes out, an `Exchange` comes back once the status line is there. Requests that only
- * ask go through `read-client`; what has a body or changes something, and all that goes through a proxy, goes through node:http, here.
+ * One keep-alive HTTP client. It knows nothing of S3: a request goes out, an `Exchange` comes back once the status line is there. Requests without a body,
+ * or with one in memory, go through `socket-client`; what is streamed, and all that goes through a proxy, goes through node:http, here.
  *
  * 1. Every wait is bounded: connecting by `connectMs`, silence on the socket by `idleMs`, the whole exchange by `deadlineMs`.
  * 2. A body that ends before its Content-Length is an error (`unavailable`), never short data.
@@ -19,7 +19,7 @@ import {
   aborted, contentLength, cut, isReset, late, networkError, notConnected, readText, silent, StaleSocket, unusable, type Exchange, type HttpRequest, type Origin, type StreamBody,
 } from './exchange.js';
 import { Hedge, type Started } from './hedge.js';
-import { ReadClient } from './read-client.js';
+import { SocketClient } from './socket-client.js';
 import { StoreError } from './store-error.js';
 
 export type { Exchange, HttpRequest, Origin, StreamBody } from './exchange.js';
@@ -40,7 +40,7 @@ const idleSocketMs = 15_000;
 export class HttpClient {
   private readonly http: HttpAgent;
   private readonly https: HttpsAgent;
-  private readonly reads: ReadClient;
+  private readonly sockets: SocketClient;
   private readonly hedge: Hedge;
   /** What the environment says for each origin; null: go there directly. */
   private readonly proxies = new WeakMap<Origin, URL | null>();
@@ -54,11 +54,11 @@ export class HttpClient {
     this.ca = options.caBundle === undefined ? {} : { ca: [...rootCertificates, readBundle(options.caBundle)] };
     this.https = new HttpsAgent({ ...common, ...this.ca });
     this.hedge = new Hedge({ monotonic: options.monotonic });
-    this.reads = new ReadClient({ connectionsMax: options.connectionsMax, connectMs: options.connectMs, lookup: common.lookup, ...this.ca });
+    this.sockets = new SocketClient({ connectionsMax: options.connectionsMax, connectMs: options.connectMs, lookup: common.lookup, ...this.ca });
   }
 
   async send(request: HttpRequest): Promise<Exchange> {
-    if (!request.body && (request.method === 'GET' || request.method === 'HEAD') && !this.proxyOf(request.origin)) return this.ask(request);
+    if ((!request.body || request.body instanceof Uint8Array) && !this.proxyOf(request.origin)) return this.direct(request);
     try {
       return await this.sendOnce(request);
     } catch (error) {
@@ -74,7 +74,7 @@ export class HttpClient {
   close(): void {
     this.http.destroy();
     this.https.destroy();
-    this.reads.close();
+    this.sockets.close();
     for (const tunnel of this.tunnels.values()) tunnel.destroy();
   }
 
@@ -103,11 +103,11 @@ export class HttpClient {
     return tunnel;
   }
 
-  private ask(request: HttpRequest): Promise<Exchange> {
-    const { hedge } = request;
-    if (!hedge) return this.reads.send(request);
+  private direct(request: HttpRequest): Promise<Exchange> {
+    const { hedge, method } = request;
+    if (!hedge || (method !== 'GET' && method !== 'HEAD')) return this.sockets.send(request);
     const startedMs = this.options.monotonic();
-    const start = (): Started<Exchange> => this.reads.start({ ...request, deadlineMs: Math.max(1, request.deadlineMs - (this.options.monotonic() - startedMs)) });
+    const start = (): Started<Exchange> => this.sockets.start({ ...request, deadlineMs: Math.max(1, request.deadlineMs - (this.options.monotonic() - startedMs)) });
     return this.hedge.run(hedge.kind, start, hedge.note);
   }
 

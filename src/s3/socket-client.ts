@@ -1,11 +1,13 @@
 /**
- * Requests that only ask (GET, HEAD), over sockets of its own: all of them receive into one buffer and hand the bytes on in the same turn, so that a
- * download makes no garbage and no copies. Through node:http a GiB costs a worker 1.8 s more (a new 64 KiB buffer per read, and a stream between).
+ * HTTP/1.1 requests over sockets of its own: all of them receive into one buffer and hand the bytes on in the same turn, so that a download makes no
+ * garbage and no copies, and a small request costs little. Through node:http a GiB costs a worker 1.8 s more (a new 64 KiB buffer per read, and a stream
+ * between), and a small PUT three times as much (decisions 022 and 034). Bodies are bytes in memory; what is streamed goes through node:http.
  *
  * 1. Every wait is bounded: connecting by `connectMs`, silence by `idleMs`, the whole exchange by `deadlineMs`, waiting for a connection included.
  * 2. A body that ends before its announced end is an error, never short data; what is not HTTP ends the connection.
- * 3. Nothing is sent twice, but where a kept connection turns out to have been closed before: then once more, on a new one.
- * 4. A connection carries one request at a time and goes back to the idle ones only after exactly its answer arrived.
+ * 3. Nothing is sent twice, but what the caller calls idempotent where a kept connection turns out to have been closed before: then once more, on a
+ *    new one. For all else that is a failure like any other: whether the server acted is the caller's question (J5).
+ * 4. A connection carries one request at a time and goes back to the idle ones only after all of the request left and exactly its answer arrived.
  */
 import { connect as connectTcp, isIP, type LookupFunction, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
@@ -16,7 +18,7 @@ import {
 } from './exchange.js';
 import { StoreError } from './store-error.js';
 
-export interface ReadClientOptions {
+export interface SocketClientOptions {
   readonly connectionsMax: number;
   readonly connectMs: number;
   readonly lookup: LookupFunction;
@@ -27,15 +29,17 @@ export interface ReadClientOptions {
 const receiveBytes = 256 << 10;
 /** Idle connections go before servers and balancers drop them (S3 about 20 s, others 60 s), or earlier where the server says so. */
 const idleSocketMs = 15_000;
+/** Up to here head and body leave as one piece: a copy is cheaper than a second buffer to write. */
+const joinedBytesMax = 32 << 10;
 const notInHeaders = /[^\t\x20-\x7e\x80-\xff]/;
 
-export class ReadClient {
+export class SocketClient {
   private readonly pools = new Map<string, Pool>();
 
   /** One for all connections: what is in it is used up before the next read. */
   private readonly buffer = Buffer.allocUnsafeSlow(receiveBytes);
 
-  constructor(private readonly options: ReadClientOptions) {}
+  constructor(private readonly options: SocketClientOptions) {}
 
   /** `cancel` also gives up an answer that nobody will read. */
   start(request: HttpRequest): Started<Exchange> {
@@ -63,9 +67,11 @@ export class ReadClient {
   }
 
   private sendOnce(request: HttpRequest, fresh: boolean): Started<Exchange> {
+    const { body } = request;
     let head: string;
     try {
       if (request.signal?.aborted) throw aborted();
+      if (body && !(body instanceof Uint8Array)) throw new StoreError('invalid', `Cannot send ${request.method} ${request.path}: its body is a stream`);
       head = requestHead(request);
     } catch (error) {
       return { answer: Promise.reject(error as StoreError), isSent: () => false, cancel: () => undefined };
@@ -74,8 +80,8 @@ export class ReadClient {
     const name = `${secure ? 's' : ''}/${hostname}/${port}`;
     let pool = this.pools.get(name);
     if (!pool) this.pools.set(name, (pool = new Pool(request.origin, this.options, this.buffer)));
-    let exchange!: ReadExchange;
-    const answer = new Promise<Exchange>((resolve, reject) => { exchange = new ReadExchange(request, head, resolve, reject); });
+    let exchange!: SocketExchange;
+    const answer = new Promise<Exchange>((resolve, reject) => { exchange = new SocketExchange(request, head, body, resolve, reject); });
     pool.run(exchange, fresh);
     return { answer, isSent: () => exchange.connection !== undefined, cancel: () => exchange.fail(aborted()) };
   }
@@ -84,13 +90,13 @@ export class ReadClient {
 /** The connections to one server: the most recently used first, so that those not needed grow old. */
 class Pool {
   private readonly idle: Connection[] = [];
-  private readonly waiting: ReadExchange[] = [];
+  private readonly waiting: SocketExchange[] = [];
   private readonly open = new Set<Connection>();
   private tlsSession: Buffer | undefined;
 
-  constructor(private readonly origin: Origin, private readonly options: ReadClientOptions, private readonly buffer: Buffer) {}
+  constructor(private readonly origin: Origin, private readonly options: SocketClientOptions, private readonly buffer: Buffer) {}
 
-  run(exchange: ReadExchange, fresh: boolean): void {
+  run(exchange: SocketExchange, fresh: boolean): void {
     const kept = fresh ? undefined : this.idle.pop();
     if (kept) return kept.carry(exchange);
     if (this.open.size >= this.options.connectionsMax) {
@@ -106,7 +112,7 @@ class Pool {
     for (const connection of [...this.open]) connection.destroy();
   }
 
-  private openFor(exchange: ReadExchange): void {
+  private openFor(exchange: SocketExchange): void {
     const connection = new Connection(this.connect, this.origin, this.options.connectMs, {
       free: (free) => {
         const next = this.next();
@@ -125,7 +131,7 @@ class Pool {
     connection.carry(exchange);
   }
 
-  private next(): ReadExchange | undefined {
+  private next(): SocketExchange | undefined {
     for (;;) {
       const exchange = this.waiting.shift();
       if (!exchange?.isOver) return exchange;
@@ -158,7 +164,7 @@ interface ConnectionEvents {
 class Connection {
   private readonly socket: Socket;
   private readonly parser: ResponseParser;
-  private exchange: ReadExchange | undefined;
+  private exchange: SocketExchange | undefined;
   private carried = 0;
   private answered: { readonly reusable: boolean } | undefined;
   private idleMs = idleSocketMs;
@@ -190,14 +196,30 @@ class Connection {
 
   get isConnecting(): boolean { return this.socket.connecting; }
 
-  carry(exchange: ReadExchange): void {
+  carry(exchange: SocketExchange): void {
     this.exchange = exchange;
     this.carried++;
     exchange.connection = this;
     this.socket.ref();
     this.socket.setTimeout(exchange.request.idleMs);
     this.parser.expect(exchange.request.method);
-    this.socket.write(exchange.head, 'latin1');
+    this.write(exchange.head, exchange.body);
+  }
+
+  private write(head: string, body: Uint8Array | undefined): void {
+    const { socket } = this;
+    if (!body || body.length === 0) socket.write(head, 'latin1');
+    else if (body.length <= joinedBytesMax) {
+      const all = Buffer.allocUnsafe(head.length + body.length);
+      all.write(head, 0, 'latin1');
+      all.set(body, head.length);
+      socket.write(all);
+    } else {
+      socket.cork();
+      socket.write(head, 'latin1');
+      socket.write(body);
+      socket.uncork();
+    }
   }
 
   /** The body has a taker now. */
@@ -229,11 +251,12 @@ class Connection {
 
   private finishAnswer(): void {
     const { exchange, answered } = this;
+    const isSent = this.socket.writableLength === 0; // a refusal may come before all of a body left
     this.exchange = undefined;
     this.answered = undefined;
     exchange?.end();
     if (this.dead) return;
-    if (!answered!.reusable || this.idleMs <= 0) return this.destroy();
+    if (!answered!.reusable || !isSent || this.idleMs <= 0) return this.destroy();
     this.socket.unref();
     this.socket.setTimeout(this.idleMs);
     this.events.free(this);
@@ -256,11 +279,11 @@ class Connection {
   }
 }
 
-class ReadExchange implements Exchange {
+class SocketExchange implements Exchange {
   status = 0;
   headers: Record<string, string> = {};
   bytesIn = 0;
-  readonly bytesOut = 0;
+  readonly bytesOut: number;
   connection: Connection | undefined;
   private early: Buffer[] = [];
   private take: ((chunk: Buffer) => void) | undefined;
@@ -273,8 +296,9 @@ class ReadExchange implements Exchange {
   private readonly deadline: NodeJS.Timeout;
   private readonly onAbort = (): void => this.fail(aborted());
 
-  constructor(readonly request: HttpRequest, readonly head: string, private readonly begun: (exchange: Exchange) => void, private readonly refused: (error: Error) => void) {
+  constructor(readonly request: HttpRequest, readonly head: string, readonly body: Uint8Array | undefined, private readonly begun: (exchange: Exchange) => void, private readonly refused: (error: Error) => void) {
     const { origin, method, deadlineMs, signal } = request;
+    this.bytesOut = body?.length ?? 0;
     const where = `${origin.hostname}:${origin.port}`;
     this.deadline = setTimeout(() => this.fail(this.connection?.isConnecting ? notConnected(where, deadlineMs) : late(method, where, deadlineMs)), deadlineMs);
     signal?.addEventListener('abort', this.onAbort, { once: true });
@@ -356,7 +380,7 @@ class ReadExchange implements Exchange {
 }
 
 /** @throws StoreError `invalid`: a value that would end its line early, or that HTTP/1.1 cannot carry. */
-function requestHead({ method, path, headers }: HttpRequest): string {
+function requestHead({ method, path, headers, body }: HttpRequest): string {
   let head = `${method} ${path} HTTP/1.1\r\n`;
   for (const name of Object.keys(headers)) {
     const value = headers[name]!;
@@ -364,7 +388,8 @@ function requestHead({ method, path, headers }: HttpRequest): string {
     head += `${name}: ${value}\r\n`;
   }
   if (notInHeaders.test(path) || path.includes(' ')) throw new StoreError('invalid', `Cannot send ${method} ${path}: not a path`);
-  return `${head}connection: keep-alive\r\n\r\n`;
+  const length = body instanceof Uint8Array ? body.length : method === 'PUT' || method === 'POST' ? 0 : undefined;
+  return `${head}${length === undefined ? '' : `content-length: ${length}\r\n`}connection: keep-alive\r\n\r\n`;
 }
 
 /** How long the server keeps an idle connection, less a second for the way. */

@@ -3,7 +3,7 @@ import { lookup } from 'node:dns';
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import { afterEach, expect, test } from 'vitest';
 import type { Exchange, HttpRequest } from './exchange.js';
-import { ReadClient } from './read-client.js';
+import { SocketClient } from './socket-client.js';
 import { StoreError } from './store-error.js';
 
 const open: { close(): unknown }[] = [];
@@ -11,7 +11,7 @@ afterEach(async () => {
   for (const thing of open.splice(0).reverse()) await thing.close();
 });
 
-/** Calls `answer` for every request that arrives, with its number on its connection (1, 2, ...). */
+/** Calls `answer` for every request without a body that arrives, with its number on its connection (1, 2, ...). */
 async function serve(answer: (socket: Socket, number: number, head: string) => void): Promise<{ port: number; connections: Socket[] }> {
   const connections: Socket[] = [];
   const server: Server = createServer((socket) => {
@@ -38,8 +38,8 @@ async function serve(answer: (socket: Socket, number: number, head: string) => v
   return { port: (server.address() as AddressInfo).port, connections };
 }
 
-function client(connectionsMax = 4): ReadClient {
-  const made = new ReadClient({ connectionsMax, connectMs: 5000, lookup });
+function client(connectionsMax = 4): SocketClient {
+  const made = new SocketClient({ connectionsMax, connectMs: 5000, lookup });
   open.push(made);
   return made;
 }
@@ -164,4 +164,138 @@ test('the answer to HEAD announces a body and has none', async () => {
   await head.drain();
   expect(head.headers['etag']).toBe('"e"');
   expect(await (await http.send(get(port))).text()).toBe('body');
+});
+
+/** Requests with bodies: the head as it came, and all of the body; answered by `answer`, or with 200. */
+async function take(answer: (head: string, body: Buffer) => string = () => ok('')): Promise<{ port: number; connections: Socket[]; requests: { head: string; body: Buffer }[] }> {
+  const requests: { head: string; body: Buffer }[] = [];
+  const connections: Socket[] = [];
+  const server = createServer((socket) => {
+    connections.push(socket);
+    socket.on('error', () => undefined);
+    let bytes = Buffer.alloc(0);
+    socket.on('data', (chunk) => {
+      bytes = Buffer.concat([bytes, chunk]);
+      for (let end = bytes.indexOf('\r\n\r\n'); end >= 0; end = bytes.indexOf('\r\n\r\n')) {
+        const head = bytes.toString('latin1', 0, end);
+        const length = Number(/content-length: (\d+)/.exec(head)?.[1] ?? 0);
+        if (bytes.length < end + 4 + length) return;
+        const body = bytes.subarray(end + 4, end + 4 + length);
+        bytes = bytes.subarray(end + 4 + length);
+        requests.push({ head, body });
+        socket.write(answer(head, body));
+      }
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  open.push({
+    close: () => new Promise((resolve) => {
+      for (const socket of connections) socket.destroy();
+      server.close(resolve);
+    }),
+  });
+  return { port: (server.address() as AddressInfo).port, connections, requests };
+}
+
+function put(port: number, body: Uint8Array | undefined, more: Partial<HttpRequest> = {}): HttpRequest {
+  return get(port, { method: 'PUT', idempotent: false, ...(body && { body }), ...more });
+}
+
+test('bodies of every size arrive as they were, with their length, on one connection', async () => {
+  const { port, connections, requests } = await take();
+  const http = client();
+  const bodies = [0, 1, (32 << 10) - 1, 32 << 10, (32 << 10) + 1, 3 << 20].map((size) => Buffer.from(Uint8Array.from({ length: size }, (_, i) => (i * 31 + size) & 0xff)));
+  for (const body of bodies) {
+    const exchange = await http.send(put(port, body));
+    await exchange.drain();
+    expect(exchange.bytesOut).toBe(body.length);
+  }
+  expect(requests.map(({ body }) => body.length)).toEqual(bodies.map(({ length }) => length));
+  requests.forEach(({ body }, i) => expect(body.equals(bodies[i]!)).toBe(true));
+  expect(connections.length).toBe(1);
+});
+
+test('PUT and POST without a body say so, DELETE says nothing', async () => {
+  const { port, requests } = await take();
+  const http = client();
+  for (const method of ['PUT', 'POST', 'DELETE']) await (await http.send(put(port, undefined, { method }))).drain();
+  expect(requests.map(({ head }) => /content-length: \d+/.exec(head)?.[0])).toEqual(['content-length: 0', 'content-length: 0', undefined]);
+});
+
+test('a refusal that comes before all of a body was sent is the answer, and its connection is not used again', async () => {
+  let isFirst = true;
+  const { port, connections } = await serve((socket) => {
+    if (!isFirst) return void socket.write(ok('b'));
+    isFirst = false;
+    socket.pause(); // the rest of the body stays with the sender
+    socket.write('HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno');
+  });
+  const http = client();
+  const exchange = await http.send(put(port, Buffer.alloc(64 << 20)));
+  expect(exchange.status).toBe(403);
+  expect(await exchange.text()).toBe('no');
+  expect(await (await http.send(get(port))).text()).toBe('b');
+  expect(connections.length).toBe(2);
+});
+
+test('a kept connection that was closed costs what may be asked again nothing; anything else fails, and is not sent twice (J5)', async () => {
+  let requests = 0;
+  const { port, connections } = await serve((socket, number) => {
+    requests++;
+    if (number === 1) socket.write(ok('a'));
+    else socket.destroy(); // took the request and closed
+  });
+  const http = client(1);
+  await (await http.send(get(port))).drain();
+  expect(await (await http.send(get(port))).text()).toBe('a');
+  expect(connections.length).toBe(2);
+  expect(await failure(http.send(put(port, undefined)))).toMatchObject({ kind: 'unavailable', details: { code: 'ECONNRESET' } });
+  expect(requests).toBe(4);
+});
+
+test('an upload that is cut, or aborted, in the middle of its body fails, and the next one is whole', async () => {
+  const held: Socket[] = [];
+  const { port } = await serve((socket) => {
+    held.push(socket);
+    socket.pause();
+  });
+  const http = client();
+  const cutOff = failure(http.send(put(port, Buffer.alloc(64 << 20))));
+  while (held.length < 1) await new Promise((resolve) => setImmediate(resolve));
+  held[0]!.destroy();
+  expect((await cutOff).kind).toBe('unavailable');
+  const controller = new AbortController();
+  const given = failure(http.send(put(port, Buffer.alloc(64 << 20), { signal: controller.signal })));
+  while (held.length < 2) await new Promise((resolve) => setImmediate(resolve));
+  controller.abort();
+  expect((await given).kind).toBe('aborted');
+  const whole = await take();
+  await (await http.send(put(whole.port, Buffer.from('abc')))).drain();
+  expect(whole.requests[0]!.body.toString()).toBe('abc');
+});
+
+test('a body that does not move is given up after the idle limit', async () => {
+  const sockets: Socket[] = [];
+  const { port } = await serve((socket) => {
+    sockets.push(socket);
+    socket.pause();
+  });
+  expect((await failure(client().send(put(port, Buffer.alloc(64 << 20), { idleMs: 60 })))).details.code).toBe('ETIMEDOUT');
+  expect(sockets.length).toBe(1);
+});
+
+test('the limit of connections counts uploads, too', async () => {
+  const held: Socket[] = [];
+  const { port, connections } = await serve((socket) => held.push(socket));
+  const http = client(2);
+  const three = [1, 2, 3].map((i) => http.send(i === 2 ? get(port) : put(port, undefined)));
+  while (held.length < 2) await new Promise((resolve) => setImmediate(resolve));
+  for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+  expect(connections.length).toBe(2);
+  while (held.length > 0) held.shift()!.write(ok('x'));
+  await (await three[0]!).drain();
+  while (held.length < 1) await new Promise((resolve) => setImmediate(resolve));
+  held[0]!.write(ok('y'));
+  for (const call of three.slice(1)) await (await call).drain();
+  expect(connections.length).toBe(2);
 });
