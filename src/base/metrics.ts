@@ -3,12 +3,19 @@
  * Histograms keep powers-of-two microsecond buckets: cheap to record, good to a factor of two.
  */
 export class Metrics {
-  private readonly counters = new Map<string, number>();
+  private readonly counters = new Map<string, Counter>();
   private readonly gauges = new Map<string, () => number>();
   private readonly histograms = new Map<string, Histogram>();
 
   add(name: string, by = 1): void {
-    this.counters.set(name, (this.counters.get(name) ?? 0) + by);
+    this.counter(name).count += by;
+  }
+
+  /** For who counts often: it is looked for by its name once, and shown from then on. */
+  counter(name: string): Counter {
+    let counter = this.counters.get(name);
+    if (!counter) this.counters.set(name, (counter = { count: 0 }));
+    return counter;
   }
 
   gauge(name: string, read: () => number): void {
@@ -16,13 +23,18 @@ export class Metrics {
   }
 
   observeUs(name: string, us: number): void {
+    this.latency(name).observe(us);
+  }
+
+  /** As `counter`. */
+  latency(name: string): Histogram {
     let histogram = this.histograms.get(name);
     if (!histogram) this.histograms.set(name, (histogram = new Histogram()));
-    histogram.observe(us);
+    return histogram;
   }
 
   get(name: string): number {
-    return this.counters.get(name) ?? this.gauges.get(name)?.() ?? 0;
+    return this.counters.get(name)?.count ?? this.gauges.get(name)?.() ?? 0;
   }
 
   histogram(name: string): Histogram | undefined {
@@ -34,12 +46,14 @@ export class Metrics {
     const latencies: Record<string, LatencySummary> = {};
     for (const [name, histogram] of this.histograms) latencies[name] = histogram.summary();
     return {
-      counters: Object.fromEntries([...this.counters].sort()),
+      counters: Object.fromEntries([...this.counters].map(([name, { count }]) => [name, count] as const).sort()),
       gauges: Object.fromEntries([...this.gauges].map(([name, read]) => [name, read()] as const).sort()),
       latencies,
     };
   }
 }
+
+export interface Counter { count: number }
 
 export interface LatencySummary { count: number; sumUs: number; p50Us: number; p99Us: number; maxUs: number }
 
@@ -51,7 +65,7 @@ export class Histogram {
   maxUs = 0;
 
   observe(us: number): void {
-    const bucket = us < 1 ? 0 : Math.min(39, Math.floor(Math.log2(us)) + 1);
+    const bucket = us < 1 ? 0 : us < 0x8000_0000 ? 32 - Math.clz32(us) : Math.min(39, Math.floor(Math.log2(us)) + 1);
     this.buckets[bucket]!++;
     this.count++;
     this.sumUs += us;

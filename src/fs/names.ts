@@ -86,7 +86,7 @@ export class Names {
     const inode = this.deps.tree.inodes.mustGet(dentry.ino);
     if (isDirectory(inode)) throw new FsError(Errno.EISDIR);
     if (!isRegular(inode)) throw new FsError(Errno.ESTALE, `inode ${inode.ino} is no regular file`); // the kernel walks the path again
-    return andThen(this.opens.open(ctx, inode.ino, flags, false), (opened) => ({ ...this.attributes.entry(this.inodes.mustGet(inode.ino), undefined), ...opened }));
+    return andThen(this.opens.open(ctx, inode.ino, flags, false), (opened) => this.openedEntry(inode.ino, opened));
   }
 
   create(ctx: RequestContext, parent: number, name: string, flags: number, mode: number, umask: number): MaybePromise<Entry & OpenReply> {
@@ -117,7 +117,12 @@ export class Names {
   }
 
   private createReply(inode: Inode, flags: number): MaybePromise<Entry & OpenReply> {
-    return andThen(this.opens.openedDurably(inode, flags), (opened) => ({ ...this.attributes.entry(this.inodes.mustGet(inode.ino), undefined), ...opened }));
+    return andThen(this.opens.openedDurably(inode, flags), (opened) => this.openedEntry(inode.ino, opened));
+  }
+
+  private openedEntry(ino: number, opened: OpenReply): Entry & OpenReply {
+    const { attr, entryValidMs, attrValidMs } = this.attributes.entry(this.inodes.mustGet(ino), undefined);
+    return { ...opened, attr, entryValidMs, attrValidMs };
   }
 
   async tmpfile(ctx: RequestContext, parent: number, flags: number, mode: number, umask: number): Promise<Entry & OpenReply> {

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Errno } from '../base/errno.js';
+import { FsError } from '../base/fs-error.js';
 import { OpenFlag } from '../fuse/ops.js';
 import { FsHarness } from '../../test/support/fs-harness.js';
 import { accessAclName, chmodAcl, decodeAcl, defaultAclName, encodeAcl, inheritAcl, isMinimal, modeOfAcl, type AclEntry } from './posix-acl.js';
@@ -62,7 +63,11 @@ describe('in the file system', () => {
   });
   const set = (path: string, name: string, text: string, killSgid = false): Promise<void> =>
     fs.at(path, (ino) => fs.fs.setxattr(fs.context(), ino, name, encodeAcl(acl(text)), 0, killSgid));
-  const get = (mount: FsHarness, path: string, name: string): Promise<AclEntry[] | null> => mount.at(path, async (ino) => decodeAcl(await mount.fs.getxattr(mount.context(), ino, name)));
+  const get = (mount: FsHarness, path: string, name: string): Promise<AclEntry[] | null> => mount.at(path, async (ino) => {
+    const value = await mount.fs.getxattr(mount.context(), ino, name);
+    if (value === undefined) throw new FsError(Errno.ENODATA);
+    return decodeAcl(value);
+  });
   const permissions = async (path: string, mount = fs): Promise<string> => ((await mount.stat(path)).mode & 0o7777).toString(8);
   const missing = expect.objectContaining({ errno: Errno.ENODATA }) as Error;
 

@@ -24,11 +24,9 @@ const linkIdBytesMax = 28;
 export class Xattrs {
   constructor(private readonly deps: FsDeps, private readonly inodes: Inodes, private readonly contents: FileContents, private readonly remote: RemoteNames, private readonly replay: Replay) {}
 
-  get(ctx: RequestContext, ino: number, name: string): MaybePromise<Buffer> {
-    return andThen(this.known(ctx, ino), ({ xattrs }) => {
-      if (!has(xattrs, name)) throw new FsError(Errno.ENODATA);
-      return Buffer.from(xattrs[name]!, 'base64');
-    });
+  get(ctx: RequestContext, ino: number, name: string): MaybePromise<Buffer | undefined> {
+    const inode = this.known(ctx, ino);
+    return inode instanceof Promise ? inode.then((known) => valueOf(known, name)) : valueOf(inode, name);
   }
 
   list(ctx: RequestContext, ino: number): MaybePromise<string[]> {
@@ -104,6 +102,10 @@ export class Xattrs {
     if (!this.remote.needsAttributes(inode)) return inode;
     return this.remote.completeAttributes([inode], ctx.signal).then(() => this.inodes.mustGet(ino));
   }
+}
+
+function valueOf({ xattrs }: Inode, name: string): Buffer | undefined {
+  return has(xattrs, name) ? Buffer.from(xattrs[name]!, 'base64') : undefined;
 }
 
 function checkNamespace(name: string): void {

@@ -273,14 +273,14 @@ function setattrIn(frame: Frame): SetAttr {
   const valid = frame.u32(body);
   const has = (bit: number): boolean => (valid & bit) !== 0;
   return {
-    ...(has(AttrValid.FH) && { fh: frame.id(body + 8) }),
-    ...(has(AttrValid.SIZE) && { sizeBytes: frame.offset(body + 16) }),
-    ...(has(AttrValid.ATIME) && { atime: has(AttrValid.ATIME_NOW) ? 'now' as const : frame.time(body + 32, body + 56) }),
-    ...(has(AttrValid.MTIME) && { mtime: has(AttrValid.MTIME_NOW) ? 'now' as const : frame.time(body + 40, body + 60) }),
-    ...(has(AttrValid.CTIME) && { ctime: frame.time(body + 48, body + 64) }),
-    ...(has(AttrValid.MODE) && { mode: frame.u32(body + 68) }),
-    ...(has(AttrValid.UID) && { uid: frame.u32(body + 76) }),
-    ...(has(AttrValid.GID) && { gid: frame.u32(body + 80) }),
+    fh: has(AttrValid.FH) ? frame.id(body + 8) : undefined,
+    sizeBytes: has(AttrValid.SIZE) ? frame.offset(body + 16) : undefined,
+    atime: has(AttrValid.ATIME) ? (has(AttrValid.ATIME_NOW) ? 'now' : frame.time(body + 32, body + 56)) : undefined,
+    mtime: has(AttrValid.MTIME) ? (has(AttrValid.MTIME_NOW) ? 'now' : frame.time(body + 40, body + 60)) : undefined,
+    ctime: has(AttrValid.CTIME) ? frame.time(body + 48, body + 64) : undefined,
+    mode: has(AttrValid.MODE) ? frame.u32(body + 68) : undefined,
+    uid: has(AttrValid.UID) ? frame.u32(body + 76) : undefined,
+    gid: has(AttrValid.GID) ? frame.u32(body + 80) : undefined,
     // K2: passthrough writes clear suid by a SETATTR that names nothing (FATTR_FH and the lock owner do not count as something)
     killSuidGid: has(AttrValid.KILL_SUIDGID) || (valid & ~(AttrValid.FH | 512)) === 0,
   };

@@ -62,15 +62,15 @@ export interface OpenReply {
 }
 
 export interface SetAttr {
-  readonly sizeBytes?: number;
-  readonly mode?: number;
-  readonly uid?: number;
-  readonly gid?: number;
-  readonly atime?: Time | 'now';
-  readonly mtime?: Time | 'now';
-  readonly ctime?: Time;
+  readonly sizeBytes?: number | undefined;
+  readonly mode?: number | undefined;
+  readonly uid?: number | undefined;
+  readonly gid?: number | undefined;
+  readonly atime?: Time | 'now' | undefined;
+  readonly mtime?: Time | 'now' | undefined;
+  readonly ctime?: Time | undefined;
   /** Handle the call came through (ftruncate, fchmod), if any. */
-  readonly fh?: number;
+  readonly fh?: number | undefined;
   /** Clear setuid and setgid (FATTR_KILL_SUIDGID, or valid=0 under HANDLE_KILLPRIV_V2: K2). */
   readonly killSuidGid: boolean;
 }
@@ -160,8 +160,8 @@ export interface FileSystem {
   fsyncdir(ctx: RequestContext, ino: number, fh: number, dataOnly: boolean): MaybePromise<void>;
 
   statfs(ctx: RequestContext, ino: number): MaybePromise<StatFs>;
-  /** GETXATTR: the whole value; the session does the size negotiation (ERANGE). ENODATA if there is none. */
-  getxattr(ctx: RequestContext, ino: number, name: string): MaybePromise<Buffer>;
+  /** GETXATTR: the whole value; the session does the size negotiation (ERANGE). undefined if there is none (ENODATA): the everyday answer, and no error. */
+  getxattr(ctx: RequestContext, ino: number, name: string): MaybePromise<Buffer | undefined>;
   listxattr(ctx: RequestContext, ino: number): MaybePromise<string[]>;
   /** `flags` are `XattrFlag`; `killSgid` is FUSE_SETXATTR_ACL_KILL_SGID. */
   setxattr(ctx: RequestContext, ino: number, name: string, value: Buffer, flags: number, killSgid: boolean): MaybePromise<void>;

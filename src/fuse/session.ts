@@ -12,8 +12,8 @@ import { Errno, errnoName, systemErrno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
 import { readRaw, SystemError, writeRaw } from '../base/libc.js';
 import type { Log } from '../base/log.js';
-import type { MaybePromise } from '../base/maybe-promise.js';
-import type { Metrics } from '../base/metrics.js';
+import { andThen, type MaybePromise } from '../base/maybe-promise.js';
+import type { Counter, Histogram, Metrics } from '../base/metrics.js';
 import { NotifyCode, opcodeName, outHeaderBytes, rootIno } from './abi.js';
 import { BufferPool, type PooledBuffer } from './buffer-pool.js';
 import { Call, callKey, CallsInFlight } from './call.js';
@@ -49,17 +49,16 @@ const batchMax = 64;
 const batchMs = 5;
 const readSizeMax = 16 << 20;
 
-const metricNames: { requests: string; latency: string }[] = [];
-function namesOf(opcode: number): { requests: string; latency: string } {
-  const op = opcodeName(opcode).toLowerCase();
-  return (metricNames[opcode] ??= { requests: `fuse.requests.${op}`, latency: `fuse.latency_us.${op}` });
-}
+interface OpMetrics { readonly requests: Counter; readonly latency: Histogram }
 
 export class FuseSession {
   private readonly device: number;
   private readonly fs: FileSystem;
   private readonly log: Log;
   private readonly metrics: Metrics;
+  /** By opcode. */
+  private readonly counted: (OpMetrics | undefined)[] = [];
+  private readonly errors: (Counter | undefined)[] = [];
   /** Refusals are everyday answers (ENODATA for each `ls -l`): their log lines are not even put together unless someone reads them. */
   private readonly logsDebug: boolean;
   /** K4: at least max_write + 80. */
@@ -71,6 +70,8 @@ export class FuseSession {
   private poll: ReturnType<typeof koffi.node.poll> | undefined;
   private negotiated: NegotiatedInit | undefined;
   private ended = false;
+  /** When the clock was last read, by whoever had to: a request was read, or answered. */
+  private lookedAtMs = 0;
 
   static start(options: SessionOptions): FuseSession {
     const session = new FuseSession(options);
@@ -121,14 +122,15 @@ export class FuseSession {
   };
 
   private pump(): void {
-    const until = performance.now() + batchMs;
+    this.lookedAtMs = performance.now();
+    const until = this.lookedAtMs + batchMs;
     for (let taken = 0; taken < batchMax && this.poll; ) {
       const length = readRaw(this.device, this.frame.buffer, this.frame.buffer.length);
       if (length > 0) {
         taken++;
         this.linger.came();
         this.handle(length);
-        if (performance.now() > until) return;
+        if (this.lookedAtMs > until) return;
         continue;
       }
       switch (-length) {
@@ -159,12 +161,12 @@ export class FuseSession {
   private handle(length: number): void {
     const { frame } = this;
     if (!frame.load(length)) return this.log.error('a request shorter than its header', { length });
-    const started = performance.now();
+    this.lookedAtMs = performance.now();
     let call: Call | undefined;
     try {
       // nodeid may be malformed: the call must exist before it is looked at, or nobody could be answered
-      call = new Call(frame.opcode, frame.uniqueLow, frame.uniqueHigh, frame.u32(20) > 0x1f_ffff ? 0 : frame.nodeid, frame.uid, frame.gid, frame.pid, started);
-      this.metrics.add(namesOf(call.opcode).requests);
+      call = new Call(frame.opcode, frame.uniqueLow, frame.uniqueHigh, frame.u32(20) > 0x1f_ffff ? 0 : frame.nodeid, frame.uid, frame.gid, frame.pid, this.lookedAtMs);
+      this.metricsOf(call.opcode).requests.count++;
       const request = decodeRequest(frame, this.negotiated?.setxattrExt ?? false);
       if (frame.end < frame.length) {
         const group = decodeSupplementaryGroup(frame);
@@ -224,8 +226,8 @@ export class FuseSession {
       case 'RELEASEDIR': return this.settle(call, fs.releasedir(call, ino, request.fh), this.answerEmpty);
       case 'FSYNCDIR': return this.settle(call, fs.fsyncdir(call, ino, request.fh, request.dataOnly), this.answerEmpty);
       case 'STATFS': return this.settle(call, fs.statfs(call, ino === 0 ? rootIno : ino), this.answerStatfs);
-      case 'GETXATTR': return this.xattr(call, fs.getxattr(call, ino, request.name), request.size, (value) => value);
-      case 'LISTXATTR': return this.xattr(call, fs.listxattr(call, ino), request.size, xattrList);
+      case 'GETXATTR': return this.xattr(call, fs.getxattr(call, ino, request.name), request.size);
+      case 'LISTXATTR': return this.xattr(call, andThen(fs.listxattr(call, ino), xattrList), request.size);
       case 'SETXATTR': return this.settle(call, fs.setxattr(call, ino, request.name, request.value, request.flags, request.killSgid), this.answerDone);
       case 'REMOVEXATTR': return this.settle(call, fs.removexattr(call, ino, request.name), this.answerDone);
       case 'FALLOCATE': return this.settle(call, fs.fallocate(call, ino, request.fh, request.offset, request.length, request.mode), this.answerDone);
@@ -309,10 +311,11 @@ export class FuseSession {
   };
 
   /** GETXATTR and LISTXATTR: size 0 asks how long the answer is; one that does not fit is ERANGE. */
-  private xattr<T>(call: Call, value: MaybePromise<T>, size: number, bytesOf: (value: T) => Buffer): void {
-    this.settle(call, value, (_call, result) => {
-      const bytes = bytesOf(result);
-      if (size === 0) this.send(call, this.reply.count(bytes.length));
+  private xattr(call: Call, value: MaybePromise<Buffer | undefined>, size: number): void {
+    if (value === undefined) return this.sendError(call, Errno.ENODATA); // before every first write(2), and every chown(2): is there a capability?
+    this.settle(call, value, (_call, bytes) => {
+      if (bytes === undefined) this.sendError(call, Errno.ENODATA);
+      else if (size === 0) this.send(call, this.reply.count(bytes.length));
       else if (bytes.length > size) this.sendError(call, Errno.ERANGE);
       else this.answerBytes(call, bytes);
     });
@@ -380,14 +383,22 @@ export class FuseSession {
   }
 
   private sendError(call: Call, errno: Errno): void {
-    this.metrics.add(`fuse.errors.${errnoName(errno)}`);
+    (this.errors[errno] ??= this.metrics.counter(`fuse.errors.${errnoName(errno)}`)).count++;
     putHeader(this.reply.view, 0, outHeaderBytes, -errno, call.uniqueLow, call.uniqueHigh);
     this.transmit(call, this.reply.buffer, outHeaderBytes);
   }
 
+  private metricsOf(opcode: number): OpMetrics {
+    const known = this.counted[opcode];
+    if (known) return known;
+    const op = opcodeName(opcode).toLowerCase();
+    return (this.counted[opcode] = { requests: this.metrics.counter(`fuse.requests.${op}`), latency: this.metrics.latency(`fuse.latency_us.${op}`) });
+  }
+
   private transmit(call: Call, message: Buffer, length: number): boolean {
     const written = writeRaw(this.device, message, length);
-    this.metrics.observeUs(namesOf(call.opcode).latency, (performance.now() - call.startedMs) * 1000);
+    this.lookedAtMs = performance.now();
+    this.metricsOf(call.opcode).latency.observe((this.lookedAtMs - call.startedMs) * 1000);
     if (written === length) return true;
     this.metrics.add('fuse.replies_undelivered');
     // ENOENT: the caller is gone. ENODEV, EPERM, ECONNABORTED: the mount is. Anything else means the kernel found the reply malformed

@@ -304,7 +304,9 @@ export class FsHarness extends FsLife {
     return this.at(path, (ino) => this.mutate({}, (ctx) => this.fs.setxattr(ctx, ino, name, Buffer.from(value), flags)));
   }
   async getxattr(path: string, name: string): Promise<string> {
-    return (await this.at(path, (ino) => this.ask((ctx) => this.fs.getxattr(ctx, ino, name)))).toString();
+    const value = await this.at(path, (ino) => this.ask((ctx) => this.fs.getxattr(ctx, ino, name)));
+    if (value === undefined) throw new FsError(Errno.ENODATA);
+    return value.toString();
   }
   listxattr(path: string): Promise<string[]> { return this.at(path, (ino) => this.ask((ctx) => this.fs.listxattr(ctx, ino))); }
   removexattr(path: string, name: string): Promise<void> {

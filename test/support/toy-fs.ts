@@ -331,10 +331,8 @@ export class ToyFileSystem implements FileSystem {
     return { blocks: 1 << 20, blocksFree: 1 << 19, blocksAvailable: 1 << 19, files: 1000, filesFree: 500, blockSizeBytes: 4096, nameBytesMax: 255 };
   }
 
-  getxattr(_ctx: RequestContext, ino: number, name: string): Buffer {
-    const value = this.node(ino).xattrs.get(name);
-    if (!value) throw new FsError(Errno.ENODATA);
-    return value;
+  getxattr(_ctx: RequestContext, ino: number, name: string): Buffer | undefined {
+    return this.node(ino).xattrs.get(name);
   }
 
   listxattr(_ctx: RequestContext, ino: number): string[] {
