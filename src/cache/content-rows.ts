@@ -41,6 +41,11 @@ export class ContentRows {
     this.db.prepare<[Buffer, Buffer | null, number]>('UPDATE content SET missing = ?, unsynced = ?, checksums = NULL WHERE id = ?').run(missing, unsynced, id);
   }
 
+  /** Reads the whole table. */
+  dirty(): number[] {
+    return this.db.prepare<[], { id: number }>('SELECT id FROM content WHERE dirty = 1').all().map(({ id }) => id);
+  }
+
   incomplete(): number[] {
     return this.db.prepare<[], { id: number }>('SELECT id FROM content WHERE length(missing) > 0').all().map(({ id }) => id);
   }

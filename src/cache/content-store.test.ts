@@ -1,27 +1,15 @@
 import fs from 'node:fs';
-import { dirname, join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { Errno } from '../base/errno.js';
 import { FaultyDisk } from '../base/faulty-disk.js';
-import { CacheFullError, ContentLostError } from './cache-error.js';
+import { CacheFullError } from './cache-error.js';
 import type { ContentFile } from './content-file.js';
-import { TestStores, type TestStore } from './test-store.js';
+import { filled, TestStores, type TestStore } from './test-store.js';
 
 const stores = new TestStores();
 afterEach(() => stores.cleanUp());
 
 const MiB = 1 << 20;
-
-/** A file with `sizeBytes` of data, dirty or clean. */
-function filled(opened: TestStore, sizeBytes: number, dirty = false, value = 1): ContentFile {
-  const file = opened.db.tx(() => {
-    const made = opened.store.create(0, 'none');
-    if (dirty) opened.store.setDirty(made.id, true);
-    return made;
-  });
-  file.write(Buffer.alloc(sizeBytes, value), 0);
-  return file;
-}
 
 describe('creating and removing', () => {
   test('a file is found again by its id, as the same object', async () => {
@@ -327,50 +315,6 @@ describe('room (D5)', () => {
       filled(again, 4096);
     }
     expect(hot.filter((file) => again.store.find(file.id)).length).toBe(10);
-  });
-});
-
-describe('recovery', () => {
-  test('files without rows go, clean rows without files go, dirty rows without files are reported and stay', async () => {
-    const opened = await stores.open();
-    const [kept, vanished, lost] = [filled(opened, 10), filled(opened, 10), filled(opened, 10, true)];
-    await opened.store.sync(opened.store.unsynced());
-    await opened.store.close();
-    await opened.db.close({ clean: false });
-    const orphan = join(dirname(kept.path), String(kept.id - 256));
-    fs.renameSync(vanished.path, orphan);
-    fs.rmSync(lost.path);
-    fs.writeFileSync(join(dirname(kept.path), 'not-a-number'), '');
-    const again = await stores.open({ dir: opened.dir });
-    const report = await again.store.recover();
-    expect(report).toMatchObject({ orphans: 1, lost: [lost.id], vanished: 1, files: 2 });
-    expect(fs.existsSync(orphan)).toBe(false);
-    expect(again.store.find(kept.id)!.sizeBytes).toBe(10);
-    expect(again.store.find(vanished.id)).toBeUndefined();
-    expect(() => again.store.find(lost.id)).toThrow(ContentLostError);
-    expect((await again.store.recover()).lost).toEqual([lost.id]);
-  });
-
-  test('recovery leaves alone what is created and removed while it runs', async () => {
-    const opened = await stores.open();
-    const old = filled(opened, 10);
-    const again = await stores.reopen(opened);
-    const recovering = again.store.recover();
-    const fresh = filled(again, 10);
-    again.db.tx(() => again.store.remove(old.id));
-    expect(await recovering).toMatchObject({ orphans: 0, lost: [], vanished: 0 });
-    expect(fs.existsSync(fresh.path)).toBe(true);
-    expect(fs.existsSync(old.path)).toBe(true); // J3: not durable yet
-  });
-
-  test('a leftover with the name of a new file is skipped, not overwritten', async () => {
-    const opened = await stores.open({ sparesMax: 0 });
-    const first = filled(opened, 1);
-    const next = first.id + 256;
-    const path = join(dirname(first.path), String(next));
-    fs.writeFileSync(path, 'leftover');
-    expect(filled(opened, 1).id).toBe(next + 256);
-    expect(fs.readFileSync(path, 'utf8')).toBe('leftover');
   });
 });
 

@@ -70,6 +70,7 @@ export class ContentStore implements ContentHost {
   private isLoaded = false;
   private timer: NodeJS.Timeout | undefined;
   private maintaining: Promise<void> | undefined;
+  private recovering: Promise<unknown> | undefined;
   private closing: Promise<void> | undefined;
   private readonly stopping = sharedAbort();
 
@@ -112,8 +113,8 @@ export class ContentStore implements ContentHost {
       this.space.changed();
     });
     this.evictor = new Evictor(this.db, this.index, this.leaving, this.metrics, { remove: (id) => this.remove(id), know: (id) => this.ensureIndexed(id) });
-    const inherit = this.db.previous.clean ? () => undefined : (id: number) => this.syncs.inherit(id);
-    this.loading = loadIndex(this.rows, this.index, inherit, this.stopping.signal).then(() => {
+    if (!this.db.previous.clean) this.rows.dirty().forEach((id) => this.syncs.inherit(id)); // now: an upload may ask before all is loaded
+    this.loading = loadIndex(this.rows, this.index, this.stopping.signal).then(() => {
       this.isLoaded = !this.stopping.signal.aborted;
       this.space.changed();
     });
@@ -337,22 +338,17 @@ export class ContentStore implements ContentHost {
   }
 
   /**
-   * Once per start, may run beside everything else: loads the index, then removes files without rows, finds rows without files, and
-   * counts the disk space of each. Lost dirty files are in `lost`, and their rows stay.
+   * Once per start, beside everything else: loads the index, then removes files without rows, finds rows without files, and after a crash
+   * counts the disk space of each. Lost dirty files are in `lost`, and their rows stay. `close` stops it.
    */
-  async recover(): Promise<RecoveryReport> {
-    await this.loading;
-    const report = await scanFiles({
+  recover(): Promise<RecoveryReport> {
+    const recovering = this.loading.then(() => scanFiles({
       rows: this.rows, index: this.index, files: this.files, disk: this.disk, isOfEarlierRun: (id) => this.ids.isOfEarlierRun(id), signal: this.stopping.signal,
-      isLeaving: (id) => this.leaving.has(id),
-      counted: (id) => this.books.later(id),
-      vanished: (ids) => this.db.tx(() => ids.forEach((id) => this.remove(id))),
-    });
-    for (const id of report.lost) this.log.error('a file that S3 lacks is gone from the cache directory', { room: 'cache', id, path: this.files.path(id) });
-    this.metrics.add('cache.lost_files', report.lost.length);
-    this.metrics.add('cache.orphans_removed', report.orphans);
-    this.space.changed();
-    return report;
+      booksAreGood: this.db.previous.clean, isLeaving: (id) => this.leaving.has(id), counted: (id) => this.books.later(id),
+      vanished: (ids) => this.db.tx(() => ids.forEach((id) => this.remove(id))), log: this.log, metrics: this.metrics,
+    }));
+    this.recovering = recovering.then(() => this.space.changed(), () => undefined); // of a failure the caller is told
+    return recovering;
   }
 
   stats(): ContentStats {
@@ -482,6 +478,7 @@ export class ContentStore implements ContentHost {
     clearInterval(this.timer);
     this.stopping.abort();
     await this.loading;
+    await this.recovering;
     await this.maintaining;
     await this.space.close();
     await this.spares.close();

@@ -7,6 +7,7 @@ import type { Disk } from '../base/disk.js';
 import type { Db } from '../db/db.js';
 import { errorCode } from '../base/errno.js';
 import type { Log } from '../base/log.js';
+import type { Metrics } from '../base/metrics.js';
 import type { ContentDir } from './content-dir.js';
 import { decodeMissing } from './content-file.js';
 import type { ContentRows } from './content-rows.js';
@@ -25,17 +26,18 @@ export interface RecoveryReport {
 
 const loadBatch = 1000;
 const statsAtOnce = 32;
+/** Of the files that were not found by their directory's listing: looked for on the spot, so few in a row. */
+const missingAtOnce = 64;
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-/** Reads all rows into the index, oldest first; rows it knows already are left alone. Tells of each dirty one. */
-export async function loadIndex(rows: ContentRows, index: EvictionIndex, dirty: (id: number) => void, signal: AbortSignal): Promise<void> {
+/** Reads all rows into the index, oldest first; rows it knows already are left alone. */
+export async function loadIndex(rows: ContentRows, index: EvictionIndex, signal: AbortSignal): Promise<void> {
   for (let last = 0; ; ) {
     await turn();
     if (signal.aborted) return;
     const batch = rows.after(last, loadBatch);
     for (const row of batch) {
-      if (row.dirty === 1) dirty(row.id);
       if (!index.has(row.id)) index.add(row.id, { bytes: row.allocated, hits: row.hits, queue: row.queue === 1 ? 1 : 0, usedAtMs: row.used_at, dirty: row.dirty === 1, pinned: row.pinned === 1 });
     }
     if (batch.length < loadBatch) return;
@@ -86,21 +88,42 @@ export interface ScanOptions {
   /** The other files were made by this run and are no business of recovery. */
   readonly isOfEarlierRun: (id: number) => boolean;
   readonly signal: AbortSignal;
+  /** The last run ended in order: the sizes of files are what its rows say, and need not be asked of the disk. */
+  readonly booksAreGood: boolean;
   /** The row is gone and the file waits for its unlink (J3): not an orphan. */
   readonly isLeaving: (id: number) => boolean;
   readonly counted: (id: number) => void;
   readonly vanished: (ids: readonly number[]) => void;
+  readonly log: Log;
+  readonly metrics: Metrics;
 }
 
 export async function scanFiles(options: ScanOptions): Promise<RecoveryReport> {
+  const report = await look(options);
+  for (const id of report.lost) options.log.error('a file that S3 lacks is gone from the cache directory', { room: 'cache', id, path: options.files.path(id) });
+  options.metrics.add('cache.lost_files', report.lost.length);
+  options.metrics.add('cache.orphans_removed', report.orphans);
+  return report;
+}
+
+async function look(options: ScanOptions): Promise<RecoveryReport> {
   const { rows, index, files, isOfEarlierRun } = options;
   const report = { orphans: 0, orphanBytes: 0, lost: [] as number[], vanished: 0, files: 0 };
   for (const shard of files.shards()) {
     const names = await fs.promises.readdir(files.shardPath(shard));
-    const ids = names.map(Number).filter((id) => Number.isSafeInteger(id) && id > 0 && isOfEarlierRun(id) && files.shardOf(id) === shard);
-    for (let at = 0; at < ids.length; at += statsAtOnce) {
+    const unsure: number[] = [];
+    for (const name of names) {
+      const id = Number(name);
+      if (!Number.isSafeInteger(id) || id <= 0 || !isOfEarlierRun(id) || files.shardOf(id) !== shard) continue;
+      if (!options.booksAreGood || !index.has(id)) unsure.push(id);
+      else {
+        index.see(id);
+        report.files++;
+      }
+    }
+    for (let at = 0; at < unsure.length; at += statsAtOnce) {
       if (options.signal.aborted) return report;
-      await Promise.all(ids.slice(at, at + statsAtOnce).map(async (id) => {
+      await Promise.all(unsure.slice(at, at + statsAtOnce).map(async (id) => {
         const stat = await fs.promises.stat(files.path(id)).catch(() => undefined);
         if (!stat || options.isLeaving(id)) return;
         report.files++;
@@ -121,13 +144,18 @@ export async function scanFiles(options: ScanOptions): Promise<RecoveryReport> {
       }));
     }
   }
+  if (options.signal.aborted) return report;
   const vanished: number[] = [];
+  let looked = 0;
   for (const id of index.unseen()) {
+    if (++looked % missingAtOnce === 0) await turn();
+    if (options.signal.aborted) return report;
     if (!isOfEarlierRun(id) || options.isLeaving(id) || fs.existsSync(files.path(id))) continue;
     if (index.isSet(id, Flag.dirty)) report.lost.push(id);
     else vanished.push(id);
   }
   for (let at = 0; at < vanished.length; at += loadBatch) {
+    if (options.signal.aborted) return report;
     options.vanished(vanished.slice(at, at + loadBatch));
     await turn();
   }

@@ -7,6 +7,7 @@ import type { Disk } from '../base/disk.js';
 import { silentLog } from '../base/log.js';
 import { Metrics } from '../base/metrics.js';
 import { Db } from '../db/db.js';
+import type { ContentFile } from './content-file.js';
 import type { ContentStoreOptions } from './content-store-options.js';
 import { ContentStore } from './content-store.js';
 
@@ -65,4 +66,15 @@ export class TestStores {
     }
     for (const dir of this.dirs.splice(0)) fs.rmSync(dir, { recursive: true, force: true });
   }
+}
+
+/** A file with `sizeBytes` of data, dirty or clean. */
+export function filled(opened: TestStore, sizeBytes: number, dirty = false, value = 1): ContentFile {
+  const file = opened.db.tx(() => {
+    const made = opened.store.create(0, 'none');
+    if (dirty) opened.store.setDirty(made.id, true);
+    return made;
+  });
+  file.write(Buffer.alloc(sizeBytes, value), 0);
+  return file;
 }

@@ -135,7 +135,8 @@ export async function compose(config: MountConfig, generation: number, kernel: K
   if (generation === 0) fs.newConnection();
   else fs.sameConnection();
   life.own(fs.passthrough);
-  await contents.recover();
+  // A cache of a million files is looked through while the mount serves
+  contents.recover().catch((error: unknown) => log.warn('the content files could not be looked through: what a crash left there takes room until the next start', { room: 'cache', error }));
   await writeback.recover();
   life.defer(async () => {
     await writeback.stop();

@@ -22,6 +22,16 @@ export interface TestObject {
 
 export interface PutOptions { readonly metadata?: Record<string, string>; readonly contentType?: string; readonly storageClass?: string }
 
+/** Many objects that differ in nothing but their keys, which are `directory/file` below `prefix`, numbered from 0. */
+export interface Fill {
+  readonly bucket: string;
+  readonly prefix: string;
+  readonly count: number;
+  readonly perDirectory: number;
+  readonly sizeBytes: number;
+  readonly metadata?: Readonly<Record<string, string>>;
+}
+
 export class BucketAccess {
   constructor(private readonly access: Core) {}
 
@@ -68,6 +78,17 @@ export class BucketAccess {
     return etag;
   }
 
+  /** A million in seconds: they share their bytes and all of their attributes. */
+  async fill(what: Fill): Promise<void> {
+    const { bucket, prefix, count, perDirectory, sizeBytes, metadata = {} } = what;
+    const first = filledKey(what, 0);
+    if (count < 1) return;
+    await this.putObject(bucket, first, Buffer.alloc(sizeBytes), { metadata });
+    const { state } = this.access;
+    const model = state.current(this.bucket(bucket), first)!;
+    for (let i = 1; i < count; i++) state.commit({ t: 'version', bucket, version: { ...model, key: filledKey({ prefix, perDirectory }, i), id: newVersionId(this.bucket(bucket)) } });
+  }
+
   deleteObject(bucket: string, key: string): void {
     const removed = removal(this.access, this.bucket(bucket), key, undefined, true);
     if (removed.facts.length > 0) this.access.state.commit(...removed.facts);
@@ -83,6 +104,10 @@ export class BucketAccess {
     if (!bucket) throw new Error(`No bucket ${name}`);
     return bucket;
   }
+}
+
+export function filledKey({ prefix, perDirectory }: Pick<Fill, 'prefix' | 'perDirectory'>, index: number): string {
+  return `${prefix}d${String(Math.floor(index / perDirectory)).padStart(5, '0')}/f${String(index).padStart(7, '0')}`;
 }
 
 function describe(version: ObjectVersion): Omit<TestObject, 'bytes'> {

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { compiledEntry } from '../../src/base/entry-url.js';
+import type { Fill } from './bucket-access.js';
 import type { Capabilities } from './capabilities.js';
 import type { FaultRule } from './faults.js';
 import type { LoggedRequest } from './request-log.js';
@@ -39,6 +40,8 @@ export interface S3Process {
   readonly secretAccessKey: string;
   setFaults(rules: readonly FaultRule[], seed?: number): Promise<void>;
   setCapabilities(capabilities: Partial<Capabilities>): Promise<void>;
+  /** Makes many objects at once. */
+  fill(what: Fill): Promise<void>;
   down(): Promise<void>;
   up(): Promise<void>;
   releaseHung(): Promise<void>;
@@ -90,6 +93,7 @@ export async function startS3Process(options: S3ProcessOptions = {}): Promise<S3
     endpoint, port: Number(new URL(endpoint).port), controlEndpoint, pid: process.pid!, accessKeyId, secretAccessKey,
     setFaults: async (rules, seed) => void (await control('PUT', 'faults', { rules, seed })),
     setCapabilities: async (capabilities) => void (await control('PUT', 'capabilities', capabilities)),
+    fill: async (what) => void (await control('POST', 'fill', what)),
     down: async () => void (await control('PUT', 'down')),
     up: async () => void (await control('PUT', 'up')),
     releaseHung: async () => void (await control('PUT', 'release')),

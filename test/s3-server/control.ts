@@ -9,12 +9,14 @@
  *   PUT    /_control/capabilities   Partial<Capabilities>           merged
  *   PUT    /_control/down           { forMs? }                      refuses connections, comes back by itself after forMs
  *   PUT    /_control/up                                             (only reachable through a control port of its own)
+ *   POST   /_control/fill           Fill                            makes many objects at once
  *   PUT    /_control/release                                        cuts the requests that hang
  *   GET    /_control/stats          -> { counters, bytesIn, bytesOut, hung, cpuMs, rssBytes }
  *   GET    /_control/requests       -> LoggedRequest[], oldest first
  *   DELETE /_control/requests                                       forgets log and counters
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { BucketAccess, type Fill } from './bucket-access.js';
 import type { Capabilities } from './capabilities.js';
 import type { Core } from './exchange.js';
 import type { FaultRule } from './faults.js';
@@ -56,6 +58,7 @@ function command(core: Core, what: string, body: unknown, viaS3Port: boolean): o
       return viaS3Port ? (setTimeout(() => void faults.down(), 5), {}) : faults.down().then(() => ({}));
     }
     case 'PUT /_control/up': return faults.up().then(() => ({}));
+    case 'POST /_control/fill': return new BucketAccess(core).fill(body as Fill).then(() => ({}));
     case 'PUT /_control/release':
       faults.releaseHung();
       return {};
