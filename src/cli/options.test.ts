@@ -33,7 +33,7 @@ describe('the options of mount', () => {
       bucket: 'bucket', prefix: '', mountpoint: '/work/mnt', pathStyle: false, cacheDir: defaultCacheDir({ bucket: 'bucket', prefix: '', endpoint: undefined }, { uid: 1000, home: '/home/u' }),
       cacheSizeBytes: 20 * 2 ** 30, minFree: { percent: 5 }, writeMode: 'back', fsync: 'local', readMode: 'stream', ttlMs: 60_000, attributes: 'full', readOnly: false,
       uid: 1000, gid: 1000, umask: 0o022, allowOther: false, suid: false, dev: false, atime: 'relatime', transport: 'kernel', passthrough: 'auto', logLevel: 'info', foreground: false, deadlineMs: 10_000, uploadDelayMs: 1_000,
-      journalIntervalMs: 1_000, transferWorkers: 2, uploadsMax: 32, downloadsMax: 64,
+      journalIntervalMs: 1_000, transferWorkers: 2, uploadsMax: 64, downloadsMax: 64,
     });
   });
 

@@ -141,7 +141,7 @@ export const mountOptions = Object.freeze({
     name: 'workers', kind: 'text', unit: 'NUMBER', default: '2', parse: parseCount(1, 64), why: 'saturates 10 Gbit/s; each costs about 40 MB', help: 'threads that talk to S3',
   }),
   uploads: option({
-    name: 'uploads', kind: 'text', unit: 'NUMBER', default: '32', parse: parseCount(1, 1024), why: 'hides 50 ms per small file; what is in memory at once is bounded apart from it', help: 'most uploads at the same time',
+    name: 'uploads', kind: 'text', unit: 'NUMBER', default: '64', parse: parseCount(1, 1024), why: 'hides 50 ms per small file; what is in memory at once is bounded apart from it', help: 'most uploads at the same time',
   }),
   downloads: option({
     name: 'downloads', kind: 'text', unit: 'NUMBER', default: '64', parse: parseCount(1, 4096), why: 'AWS gives 40 to 90 MB/s per connection', help: 'most downloads and listings at the same time',

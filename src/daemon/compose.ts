@@ -37,7 +37,7 @@ const MiB = 2 ** 20;
 const smallFileBytes = 8 * MiB;
 const partBytes = 8 * MiB;
 const windowBytesMax = 256 * MiB;
-/** 64 downloads, 256 HEADs, 32 listings, 32 uploads and the parts of big ones may run at once: none waits for a socket that another kind has. */
+/** 64 downloads, 256 HEADs, 32 listings, 64 uploads and the parts of big ones may run at once: none waits for a socket that another kind has. */
 const connectionsMax = 520;
 
 /** Everything a daemon is made of, wired; the only place that builds things. Not yet serving: the caller starts the session. */

@@ -98,6 +98,52 @@ test('S4: an upload in parts whose file changed meanwhile is never completed, an
   expect(mount.memory.openUploads).toBe(0);
 });
 
+test('promise 3: a small file is read in the stretch that seals it: whoever writes afterwards writes the next generation, and both arrive whole', async () => {
+  const seen: string[] = [];
+  let isFirst = true;
+  const mount: TestMount = await mounts.open({ tap: { after: (op, key) => void (op === 'put' && seen.push(mount.memory.snapshot().get(key)!.bytes.toString())) } });
+  mount.create('a', 'one');
+  const { contents: local } = mount.deps;
+  const sync = local.sync.bind(local);
+  local.sync = (ids) => { // between the read and the request
+    if (isFirst) mount.write('a', 0, 'two');
+    isFirst = false;
+    return sync(ids);
+  };
+  await mount.settle();
+  expect(seen).toEqual(['one', 'two']);
+  expect(mount.deps.metrics.get('writeback.torn_reads')).toBe(0);
+});
+
+test('D1: the bytes of a small file are on stable storage, and the record of the attempt after them, before the request leaves', async () => {
+  let isDurable: boolean[] = [];
+  const order: string[] = [];
+  const mount: TestMount = await mounts.open({ tap: { before: (op, key) => {
+    if (op !== 'put') return;
+    order.push('put');
+    isDurable.push(!mount.contents.isUnsynced(mount.inode(key).content!), !mount.inode(key).sealedUnsynced, mount.deps.attempts.get(key)?.outcome === 'sent');
+  } } });
+  mount.create('a', 'one');
+  const { db, contents: local } = mount.deps;
+  const sync = local.sync.bind(local);
+  local.sync = async (ids) => {
+    await sync(ids);
+    order.push('content');
+  };
+  const durable = db.durable.bind(db);
+  db.durable = async () => {
+    await durable();
+    order.push('record');
+  };
+  await mount.settle();
+  expect(isDurable).toEqual([true, true, true]);
+  expect(order.slice(0, order.indexOf('put') + 1)).toEqual(['content', 'record', 'put']);
+  isDurable = [];
+  mount.write('a', 0, 'two');
+  await mount.settle();
+  expect(isDurable).toEqual([true, true, true]);
+});
+
 test('promise 3: a writer that comes into every read never gets a torn object to S3, and is uploaded all the same', async () => {
   const seen: string[] = [];
   let n = 0;

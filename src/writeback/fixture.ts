@@ -34,7 +34,7 @@ const KiB = 1024;
 /** Inodes, names and journal keys in memory: so few that they come and go in every test. */
 const cachedMax = 4;
 export const testConfig = {
-  ...defaultWritebackConfig, groupMs: 0, uploadsMax: 4, singlePutBytesMax: 64 * KiB, partBytes: 16 * KiB, copyPartBytes: 16 * KiB, copyBytesMax: 256 * KiB,
+  ...defaultWritebackConfig, groupMs: 0, atOnceBytesMax: 2 * KiB, uploadsMax: 4, singlePutBytesMax: 64 * KiB, partBytes: 16 * KiB, copyPartBytes: 16 * KiB, copyBytesMax: 256 * KiB,
   metadataPutBytesMax: KiB, coalesceAboveBytes: 128 * KiB, holdBytesMax: 128 * KiB, reuseAboveBytes: 96 * KiB, reusePartBytesMin: 8 * KiB,
 };
 

@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import { sleep } from '../base/backoff.js';
 import { lseek } from '../base/libc.js';
 import type { WritebackDeps } from './ports.js';
-import { copyAside, frozen, handled, markSealed, sealedContentSynced, type Seal, type Sealer } from './seal.js';
+import { copyAside, frozen, handled, markSealed, sealedContentSynced, type Seal, type Sealed, type Sealer } from './seal.js';
 
 const SEEK_HOLE = 4;
 /** Without multigrain timestamps two changes within a tick share their ctime: a seal's must be older than that (S3). */
@@ -23,6 +23,10 @@ export class PassthroughSealer implements Sealer {
 
   seal(ino: number, partial = false): Promise<Seal | null> {
     return this.deps.hooks.kernelWrites?.hasWriters(ino) ? this.sealWritten(ino) : this.plain.seal(ino, partial);
+  }
+
+  sealNow(ino: number): Sealed | null {
+    return this.deps.hooks.kernelWrites?.hasWriters(ino) ? null : this.plain.sealNow(ino);
   }
 
   freeze(ino: number): Promise<Seal | null> {

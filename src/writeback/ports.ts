@@ -89,6 +89,8 @@ export interface WritebackConfig extends Limits {
   readonly uploadDelayMs: number;
   /** While many keys are worked on their transactions wait so long for each other. */
   readonly groupMs: number;
+  /** Files up to this size are sealed and read in one stretch of the main thread, when the page cache has what was written a moment ago: some 20 us. */
+  readonly atOnceBytesMax: number;
   /** Keys worked on at the same time. */
   readonly uploadsMax: number;
   /** Smallest part of a multipart upload. */
@@ -113,9 +115,10 @@ const MiB = 1024 * 1024;
 export const defaultWritebackConfig: Omit<WritebackConfig, 'scratchDir'> = {
   uploadDelayMs: 1000,
   groupMs: 3,
+  atOnceBytesMax: 256 * 1024,
   uploadsMax: 8,
   partBytes: 8 * MiB,
-  partsInFlightMax: 4,
+  partsInFlightMax: 16,
   copyPartBytes: 512 * MiB,
   reuseAboveBytes: 64 * MiB,
   reusePartBytesMin: 5 * MiB,

@@ -9,12 +9,16 @@ import type { Time } from '../base/clock.js';
 import type { Inode } from '../meta/inode.js';
 import type { WritebackDeps } from './ports.js';
 
-export interface Seal {
+/** What was sealed. */
+export interface Sealed {
   readonly gen: number;
   readonly sizeBytes: number;
   readonly mtime: Time;
   /** Where the bytes are. */
   readonly path: string;
+}
+
+export interface Seal extends Sealed {
   /** The bytes are on stable storage. To be awaited before a request that shows the object: a record of their upload must not outlive them (D1). */
   readonly durable: Promise<void>;
   /** Asked after the bytes were read: are they all of `gen`? */
@@ -29,6 +33,11 @@ export interface Sealer {
    * @param partial also with bytes missing, which are in S3.
    */
   seal(ino: number, partial?: boolean): Promise<Seal | null>;
+  /**
+   * In a transaction, and for who reads all of the bytes before it ends: nobody can change them meanwhile. `sealedContentSynced` is the caller's.
+   * null: cannot be sealed so.
+   */
+  sealNow(ino: number): Sealed | null;
   /** A copy that nobody writes to, for a file that never rests (S3); null as above. */
   freeze(ino: number): Promise<Seal | null>;
 }
@@ -37,14 +46,7 @@ export class PlainSealer implements Sealer {
   constructor(private readonly deps: Pick<WritebackDeps, 'db' | 'group' | 'tree' | 'contents' | 'hooks' | 'config'>) {}
 
   async seal(ino: number, partial = false): Promise<Seal | null> {
-    const sealed = await this.deps.group.run(() => {
-      const inode = this.deps.tree.inodes.get(ino);
-      const path = inode && this.pathOf(inode, partial);
-      if (inode === undefined || path == null) return null;
-      markSealed(this.deps, inode);
-      const { gen, sizeBytes, mtime } = inode;
-      return { gen, sizeBytes, mtime, path };
-    });
+    const sealed = await this.deps.group.run(() => this.sealNow(ino, partial));
     if (sealed === null) return null;
     const { gen, sizeBytes, mtime, path } = sealed;
     return {
@@ -55,6 +57,15 @@ export class PlainSealer implements Sealer {
       },
       release: () => Promise.resolve(),
     };
+  }
+
+  sealNow(ino: number, partial = false): Sealed | null {
+    const inode = this.deps.tree.inodes.get(ino);
+    const path = inode && this.pathOf(inode, partial);
+    if (inode === undefined || path == null) return null;
+    markSealed(this.deps, inode);
+    const { gen, sizeBytes, mtime } = inode;
+    return { gen, sizeBytes, mtime, path };
   }
 
   /** Whoever writes waits for the copy: some 0.1 s for 100 MiB where the file system cannot share blocks. */

@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import { readUnnoticed } from '../base/disk.js';
 import { isRegular, isSymlink, type Inode } from '../meta/inode.js';
-import type { CopySource, Key, Stored } from '../s3/object-store.js';
+import type { CopySource, Key, ObjectAttributes, Stored } from '../s3/object-store.js';
 import { StoreError, type StoreErrorKind } from '../s3/store-error.js';
 import { attributesOf, dropDigests } from './attributes.js';
 import { ByteBudget } from './byte-budget.js';
@@ -9,17 +9,18 @@ import { scratchPrefix, sourceOf, type Action } from './desired.js';
 import type { Begun, Ledger } from './ledger.js';
 import { newStem } from './nonce.js';
 import type { WritebackDeps } from './ports.js';
-import type { Seal, Sealer } from './seal.js';
+import { sealedContentSynced, type Seal, type Sealed, type Sealer } from './seal.js';
 
 /** `moved`: the file or the tree changed before anything was sent; derive again. */
 export type Sent = 'sent' | 'moved';
 type ActionOf<K extends Action['do']> = Extract<Action, { do: K }>;
 
+interface BegunPut { readonly begun: Begun; readonly prepared: ObjectAttributes }
+
 /** After so many reads that a writer came into, a file is frozen first (S3). */
 export const sealTriesMax = 3;
 
 const empty = new Uint8Array(0);
-const syncReadBytesMax = 256 * 1024;
 
 /** Requests that carry a whole object, or none: PUT, COPY, DELETE. Each is recorded and durable before it leaves (J2, J3). */
 export class Sender {
@@ -37,6 +38,10 @@ export class Sender {
     if (inode.content === null || !this.deps.contents.find(inode.content)) return inode.sizeBytes === 0 ? this.putBytes(key, action, empty, inode.gen, null, signal) : 'moved';
     const release = await this.budget.acquire(inode.sizeBytes);
     try {
+      if (inode.sizeBytes <= this.deps.config.atOnceBytesMax && !this.restless.has(inode.ino)) {
+        const sent = await this.putSmall(key, action, signal);
+        if (sent !== undefined) return sent;
+      }
       const seal = await this.sealed(inode.ino);
       if (seal === null) return 'moved';
       try {
@@ -56,6 +61,19 @@ export class Sender {
     }
   }
 
+  /** Sealed, read and put on record in one stretch, into which nobody can write: one transaction, and no second look at the file. undefined: it takes more than that. */
+  private async putSmall(key: Key, action: ActionOf<'put'> | ActionOf<'marker'>, signal: AbortSignal): Promise<Sent | undefined> {
+    const { ino } = action.inode;
+    const read = await this.deps.group.run(() => {
+      const sealed = this.sealer.sealNow(ino);
+      const bytes = sealed && sealed.sizeBytes <= this.deps.config.atOnceBytesMax ? readWholeNow(sealed.path, sealed.sizeBytes) : null;
+      return sealed && bytes && { bytes, begun: this.begin(key, action, sealed.gen, sealed) };
+    });
+    if (read === null) return undefined;
+    await sealedContentSynced(this.deps, ino); // before the record is durable, and so before the request (D1)
+    return this.send(key, action, read.begun, read.bytes, true, signal);
+  }
+
   /** A seal to upload from; frozen if the file does not rest. */
   sealed(ino: number, partial = false): Promise<Seal | null> {
     return (this.restless.get(ino) ?? 0) >= sealTriesMax ? this.sealer.freeze(ino) : this.sealer.seal(ino, partial);
@@ -69,7 +87,7 @@ export class Sender {
 
   rests(ino: number): void { this.restless.delete(ino); }
 
-  attributes(inode: Inode, key: Key, nonce: string, seal: Seal | null, hasNewContent: boolean): ReturnType<typeof attributesOf> {
+  attributes(inode: Inode, key: Key, nonce: string, seal: Sealed | null, hasNewContent: boolean): ObjectAttributes {
     if (hasNewContent && dropDigests(inode)) this.deps.tree.inodes.save(inode);
     // Times set since the seal are part of `mgen`, which goes on record; those of a later write belong to that
     const mtime = seal === null || seal.gen === inode.gen ? inode.mtime : seal.mtime;
@@ -78,18 +96,24 @@ export class Sender {
 
   /** @param gen of the bytes. */
   private async putBytes(key: Key, action: ActionOf<'put'> | ActionOf<'marker'>, bytes: Uint8Array, gen: number, seal: Seal | null, signal: AbortSignal): Promise<Sent> {
-    const begun = await this.deps.group.run(() => {
-      const inode = this.deps.tree.inodes.get(action.inode.ino); // as it is now: awaits lie behind us
-      if (inode === undefined || (seal === null && inode.gen !== gen)) return undefined;
-      return this.ledger.begin(key, action, 'put', { ino: inode.ino, gen, mgen: inode.mgen }, {},
-        (nonce) => this.attributes(inode, key, nonce, seal, action.do === 'put' && !action.metadataOnly));
-    });
+    return this.send(key, action, await this.deps.group.run(() => this.begin(key, action, gen, seal)), bytes, seal !== null, signal);
+  }
+
+  /** In a transaction. undefined: it is not what should be done any more. */
+  private begin(key: Key, action: ActionOf<'put'> | ActionOf<'marker'>, gen: number, seal: Sealed | null): BegunPut | undefined {
+    const inode = this.deps.tree.inodes.get(action.inode.ino); // as it is now: awaits lie behind us
+    if (inode === undefined || (seal === null && inode.gen !== gen)) return undefined;
+    return this.ledger.begin(key, action, 'put', { ino: inode.ino, gen, mgen: inode.mgen }, {},
+      (nonce) => this.attributes(inode, key, nonce, seal, action.do === 'put' && !action.metadataOnly));
+  }
+
+  private async send(key: Key, action: ActionOf<'put'> | ActionOf<'marker'>, begun: BegunPut | undefined, bytes: Uint8Array, isContent: boolean, signal: AbortSignal): Promise<Sent> {
     if (begun === undefined) return 'moved';
     await this.deps.db.durable();
     const stored = await this.call(begun.begun, () => this.deps.store.put(key, { kind: 'bytes', bytes }, begun.prepared, action.expected, { signal }));
     await this.deps.group.run(() => {
       this.ledger.finish(begun.begun, stored, bytes.length);
-      if (seal !== null) this.noteChecksums(begun.begun, bytes);
+      if (isContent) this.noteChecksums(begun.begun, bytes);
     });
     this.deps.metrics.add('writeback.puts');
     this.deps.metrics.add('writeback.put_bytes', bytes.length);
@@ -187,7 +211,6 @@ export function isRefusal(kind: StoreErrorKind): boolean {
 
 /** All of a file; null if it is not as long as it should be. */
 async function readWhole(path: string, sizeBytes: number): Promise<Buffer | null> {
-  if (sizeBytes <= syncReadBytesMax) return readWholeNow(path, sizeBytes);
   const handle = await fs.promises.open(path, readUnnoticed);
   try {
     const bytes = Buffer.allocUnsafe(sizeBytes);
