@@ -4,6 +4,7 @@
  */
 import { closeSync } from 'node:fs';
 import koffi from 'koffi';
+import type { Time } from './clock.js';
 import { errnoName, type Errno } from './errno.js';
 
 export class SystemError extends Error {
@@ -28,6 +29,8 @@ const c = {
   socketpair: library.func('int socketpair(int, int, int, _Out_ int *)'),
   poll: library.func('int poll(void *, unsigned long, int)'),
   recvmsg: library.func('int64_t recvmsg(int, void *, int)'),
+  statx: library.func('int statx(int, const void *, int, unsigned int, void *)'),
+  futimens: library.func('int futimens(int, const void *)'),
   // no wrapper in the glibc of older distributions; the numbers are the same on all architectures
   openTree: library.func('long syscall(long, int, const char *, unsigned int)'),
   mountSetattr: library.func('long syscall(long, int, const char *, unsigned int, void *, size_t)'),
@@ -91,6 +94,12 @@ export function fcntl(fd: number, command: number, argument: number): number {
   return check('fcntl', c.fcntl(fd, command, argument) as number);
 }
 
+/** The answer, or a negative errno, as `readRaw`. */
+export function fcntlRaw(fd: number, command: number, argument: number): number {
+  const result = c.fcntl(fd, command, argument) as number;
+  return result < 0 ? -koffi.errno() : result;
+}
+
 /** Advisory lock of a whole open file: LOCK_EX 2, LOCK_NB 4, LOCK_UN 8. Answers false where another holds it. */
 export function tryLockExclusive(fd: number): boolean {
   if ((c.flock(fd, 2 | 4) as number) === 0) return true;
@@ -112,6 +121,46 @@ export function readRaw(fd: number, into: Buffer, length: number): number {
 export function writeRaw(fd: number, from: Buffer, length: number): number {
   const n = Number(c.write(fd, from, length));
   return n < 0 ? -koffi.errno() : n;
+}
+
+/** Of stat(2), to the nanosecond. */
+export interface FileStat {
+  readonly size: bigint;
+  /** Of 512 bytes. */
+  readonly blocks: bigint;
+  readonly nlink: bigint;
+  readonly atimeNs: bigint;
+  readonly mtimeNs: bigint;
+  readonly ctimeNs: bigint;
+}
+
+const noPath = Buffer.alloc(1);
+const statBuffer = Buffer.alloc(256); // struct statx, the same on all architectures
+const statView = new DataView(statBuffer.buffer, statBuffer.byteOffset, statBuffer.byteLength);
+
+function statTimeNs(at: number): bigint {
+  return statView.getBigInt64(at, true) * 1_000_000_000n + BigInt(statView.getUint32(at + 8, true));
+}
+
+/** For hot paths: half of what `fs.fstatSync` costs, and only what is asked for. @throws SystemError */
+export function fileStat(fd: number): FileStat {
+  check('statx', c.statx(fd, noPath, 0x1000 /* AT_EMPTY_PATH */, 0x7ff /* STATX_BASIC_STATS */, statBuffer) as number);
+  return {
+    size: statView.getBigUint64(40, true), blocks: statView.getBigUint64(48, true), nlink: BigInt(statView.getUint32(16, true)),
+    atimeNs: statTimeNs(64), mtimeNs: statTimeNs(112), ctimeNs: statTimeNs(96),
+  };
+}
+
+const timesBuffer = Buffer.alloc(32); // struct timespec [2]
+const timesView = new DataView(timesBuffer.buffer, timesBuffer.byteOffset, timesBuffer.byteLength);
+
+/** To the nanosecond, where fs.futimesSync has a floating-point number of seconds. @throws SystemError */
+export function setFileTimes(fd: number, atime: Time, mtime: Time): void {
+  timesView.setBigInt64(0, BigInt(atime.sec), true);
+  timesView.setBigInt64(8, BigInt(atime.nsec), true);
+  timesView.setBigInt64(16, BigInt(mtime.sec), true);
+  timesView.setBigInt64(24, BigInt(mtime.nsec), true);
+  check('futimens', c.futimens(fd, timesBuffer) as number);
 }
 
 /** ioctl(2) with a pointer to a structure. Request numbers are those of asm-generic/ioctl.h (x86-64 and arm64 agree). */

@@ -17,7 +17,7 @@ import { AssertionError, assert } from '../base/assert.js';
 import type { Time } from '../base/clock.js';
 import type { Db } from '../db/db.js';
 import type { Disk } from '../base/disk.js';
-import { lseek } from '../base/libc.js';
+import { fileStat, lseek, setFileTimes, type FileStat } from '../base/libc.js';
 import { RangeSet, type Range } from '../base/range-set.js';
 import type { ChangeLog } from './change-log.js';
 import type { FdCache } from './fd-cache.js';
@@ -30,8 +30,7 @@ const Mode = { KEEP_SIZE: 1, PUNCH_HOLE: 2, COLLAPSE_RANGE: 8, ZERO_RANGE: 16, I
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 
-/** stat(2) of a content file, times in nanoseconds. */
-export type ContentStat = fs.BigIntStats;
+export type ContentStat = FileStat;
 
 /** What a sync that is about to start will cover. */
 export interface PresenceSnapshot { readonly missing: RangeSet; readonly unsynced: RangeSet; readonly epoch: number; readonly recordedEarly: number }
@@ -132,9 +131,9 @@ export class ContentFile {
     this.changed(Math.min(before, sizeBytes), Infinity);
   }
 
-  /** So that a crash finds in the file itself the times a program set after its last write. Precise to about a microsecond. */
+  /** So that a crash finds in the file itself the times a program set after its last write. */
   setTimes(atime: Time, mtime: Time): void {
-    fs.futimesSync(this.host.fds.get(this, false), atime.sec + atime.nsec / 1e9, mtime.sec + mtime.nsec / 1e9);
+    setFileTimes(this.host.fds.get(this, false), atime, mtime);
   }
 
   /** fallocate(2). Punched and zeroed ranges become present; collapse and insert need a complete file. */
@@ -184,14 +183,14 @@ export class ContentFile {
   stat(): ContentStat | undefined {
     const fd = this.host.fds.peek(this);
     if (fd === undefined) return fs.statSync(this.path, { bigint: true, throwIfNoEntry: false });
-    const stat = fs.fstatSync(fd, { bigint: true }); // without the way through the directories
+    const stat = fileStat(fd); // without the way through the directories
     return stat.nlink > 0n ? stat : undefined;
   }
 
   /** Nobody writes it and no mapping can (S2). Our own descriptor for writing is given back first: it would spoil the proof. */
   isQuiescent(): boolean {
     this.host.fds.closeWriter(this);
-    return isQuiescent(this.path);
+    return isQuiescent(this.host.fds.get(this, false)); // which the next look at the file, and its sync, will want
   }
 
   /** A GET landed in [start, end): readable at once; stored once the data is synced. */

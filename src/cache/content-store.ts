@@ -28,7 +28,7 @@ import { ChangeLog } from './change-log.js';
 import { checksumsOf } from './checksums.js';
 import { ContentDir, rootShard } from './content-dir.js';
 import { ContentIds } from './content-ids.js';
-import { ContentFile, decodeMissing, type ContentHost } from './content-file.js';
+import { ContentFile, decodeMissing, type ContentHost, type ContentStat } from './content-file.js';
 import { ContentRows } from './content-rows.js';
 import type { ContentStats, ContentStoreOptions } from './content-store-options.js';
 import { EvictionIndex, Flag } from './eviction-index.js';
@@ -219,14 +219,14 @@ export class ContentStore implements ContentHost {
     return this.index.isSet(id, Flag.dirty);
   }
 
-  /** The file is in use (open, being transferred) until the returned function is called, once. */
-  acquire(file: ContentFile): () => void {
+  /** The file is in use (open, being transferred) until the returned function is called, once, with what the file looks like by then if that is known. */
+  acquire(file: ContentFile): (stat?: ContentStat) => void {
     this.ensureIndexed(file.id);
     this.holds.set(file.id, (this.holds.get(file.id) ?? 0) + 1);
     this.index.setFlag(file.id, Flag.held, true);
     this.touch(file);
     let held = true;
-    return () => {
+    return (stat) => {
       if (!held) return;
       held = false;
       const left = this.holds.get(file.id)! - 1;
@@ -236,7 +236,7 @@ export class ContentStore implements ContentHost {
       }
       this.holds.delete(file.id);
       if (file.removed) this.fds.drop(file); // unlinked: now its space is free
-      else this.recount(file);
+      else this.recount(file, stat);
       this.index.setFlag(file.id, Flag.held, false);
       this.space.changed();
     };
@@ -275,10 +275,10 @@ export class ContentStore implements ContentHost {
   }
 
   /** Counts the disk space of a file that may have grown without a reservation: the kernel writes it (D5). */
-  recount(file: ContentFile): void {
-    const stat = fs.statSync(file.path, { throwIfNoEntry: false });
-    if (!stat || stat.blocks * 512 === this.index.bytesOf(file.id)) return;
-    this.index.setBytes(file.id, stat.blocks * 512);
+  recount(file: ContentFile, stat = file.stat()): void {
+    const bytes = stat && Number(stat.blocks) * 512;
+    if (bytes === undefined || bytes === this.index.bytesOf(file.id)) return;
+    this.index.setBytes(file.id, bytes);
     this.books.later(file.id);
   }
 

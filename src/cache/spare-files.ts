@@ -4,10 +4,10 @@
  *
  * What fails here costs only speed, for then the caller makes its file itself, unless it is a sync (D4). After a crash they are files without rows, which recovery removes.
  */
-import fs from 'node:fs';
-import type { Clock } from '../base/clock.js';
+import { timeFromMs, type Clock } from '../base/clock.js';
 import type { Disk } from '../base/disk.js';
 import { errorCode } from '../base/errno.js';
+import { setFileTimes } from '../base/libc.js';
 import { rootShard, type ContentDir } from './content-dir.js';
 import type { ContentIds } from './content-ids.js';
 import type { FileSync } from './file-sync.js';
@@ -43,9 +43,9 @@ export class SpareFiles {
     }
     if (this.ready.length <= this.wanted / 2) this.fill(now);
     if (!spare) return undefined;
-    const seconds = this.clock.now() / 1000;
+    const time = timeFromMs(this.clock.now());
     try {
-      fs.futimesSync(spare.fd, seconds, seconds);
+      setFileTimes(spare.fd, time, time);
     } catch {
       void this.remove([spare]);
       return undefined;

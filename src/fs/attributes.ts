@@ -49,6 +49,13 @@ export class Attributes {
     return { attr: this.attrOf(inode), entryValidMs: validMs, attrValidMs: validMs };
   }
 
+  /** Of an inode that was made in the same stretch. */
+  newEntry(inode: Inode): Entry {
+    const validMs = this.validMs(undefined);
+    this.kernel.sent(inode.ino);
+    return { attr: this.attrOf(inode, this.passthrough.refreshNew(inode)), entryValidMs: validMs, attrValidMs: validMs };
+  }
+
   /** How long the kernel may believe a fact without asking: what is left of the TTL, so that the two caches do not add up. */
   validMs(checkedAtMs: number | undefined): number {
     const { ttlMs } = this.deps.config;

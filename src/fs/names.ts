@@ -86,7 +86,7 @@ export class Names {
     const inode = this.deps.tree.inodes.mustGet(dentry.ino);
     if (isDirectory(inode)) throw new FsError(Errno.EISDIR);
     if (!isRegular(inode)) throw new FsError(Errno.ESTALE, `inode ${inode.ino} is no regular file`); // the kernel walks the path again
-    return andThen(this.opens.open(ctx, inode.ino, flags, false), (opened) => this.openedEntry(inode.ino, opened));
+    return andThen(this.opens.open(ctx, inode.ino, flags, false), (opened) => entryOpened(this.attributes.entry(this.inodes.mustGet(inode.ino), undefined), opened));
   }
 
   create(ctx: RequestContext, parent: number, name: string, flags: number, mode: number, umask: number): MaybePromise<Entry & OpenReply> {
@@ -106,7 +106,7 @@ export class Names {
       this.replay.record(ctx, 'create', { ino: created.ino });
       return created;
     });
-    return this.createReply(inode, flags);
+    return this.createdReply(inode, flags);
   }
 
   /** In a transaction: an empty content file for bytes that S3 lacks. */
@@ -116,13 +116,15 @@ export class Names {
     return id;
   }
 
+  /** Sent again: the kernel may have been told before. */
   private createReply(inode: Inode, flags: number): MaybePromise<Entry & OpenReply> {
-    return andThen(this.opens.openedDurably(inode, flags), (opened) => this.openedEntry(inode.ino, opened));
+    return andThen(this.opens.openedDurably(inode, flags), (opened) => entryOpened(this.attributes.entry(this.inodes.mustGet(inode.ino), undefined), opened));
   }
 
-  private openedEntry(ino: number, opened: OpenReply): Entry & OpenReply {
-    const { attr, entryValidMs, attrValidMs } = this.attributes.entry(this.inodes.mustGet(ino), undefined);
-    return { ...opened, attr, entryValidMs, attrValidMs };
+  private createdReply(inode: Inode, flags: number): MaybePromise<Entry & OpenReply> {
+    const opened = this.opens.openedDurably(inode, flags);
+    if (!(opened instanceof Promise)) return entryOpened(this.attributes.newEntry(inode), opened);
+    return opened.then((later) => entryOpened(this.attributes.entry(this.inodes.mustGet(inode.ino), undefined), later));
   }
 
   async tmpfile(ctx: RequestContext, parent: number, flags: number, mode: number, umask: number): Promise<Entry & OpenReply> {
@@ -135,7 +137,7 @@ export class Names {
       this.replay.record(ctx, 'tmpfile', { ino: created.ino });
       return created;
     });
-    return this.createReply(inode, flags);
+    return this.createdReply(inode, flags);
   }
 
   mkdir(ctx: RequestContext, parent: number, name: string, mode: number, umask: number): MaybePromise<Entry> {
@@ -266,6 +268,10 @@ export class Names {
     const room = this.deps.contents.reserve(newFileBytes, () => ctx.signal);
     return room instanceof Promise ? room.catch((error: unknown) => { throw toFsError(error); }) : room;
   }
+}
+
+function entryOpened({ attr, entryValidMs, attrValidMs }: Entry, opened: OpenReply): Entry & OpenReply {
+  return { ...opened, attr, entryValidMs, attrValidMs };
 }
 
 export function checkName(name: string): void {

@@ -134,7 +134,6 @@ export class OpenReplies {
     }
     if (!inode) return;
     const inPassthrough = this.passthrough.isHeld(inode.ino);
-    if (inPassthrough) this.passthrough.refresh(inode);
     this.passthrough.closed(inode);
     if (inode.nlink === 0) {
       this.orphanClosed(ctx, file.ino);

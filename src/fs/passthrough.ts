@@ -24,7 +24,7 @@ interface Seen { readonly ctimeNs: bigint; readonly size: bigint }
 interface Backing {
   readonly id: number;
   readonly file: ContentFile;
-  readonly release: () => void;
+  readonly release: (stat?: ContentStat) => void;
   /** The kernel may be writing: a handle or a mapping for writing was given out and no lease has been granted since (S2). */
   writers: boolean;
   seen: Seen | null;
@@ -35,6 +35,8 @@ interface Backing {
   mappable: boolean;
   /** It changed, and no reply has said so yet. */
   untold: boolean;
+  /** What the content file looked like right before it was registered. */
+  readonly registeredAs: ContentStat | undefined;
 }
 
 interface BackingRow { ino: number; backing_id: number; ctime_ns: string | null; size: number | null }
@@ -132,7 +134,7 @@ export class Passthrough {
     return this.deps.db.tx(() => {
       const backing = known ?? this.registerNew(inode, writable);
       if (!backing) this.recordOrdinary(inode.ino);
-      else if (writable) this.mayBeWritten(inode, backing);
+      else if (writable) this.mayBeWritten(inode, backing, known ? backing.file.stat() : backing.registeredAs);
       if (backing && isMappable) backing.mappable = true;
       return backing?.id;
     });
@@ -157,16 +159,22 @@ export class Passthrough {
     this.deps.db.prepare('DELETE FROM backing WHERE ino = ?').run(ino);
   }
 
-  /** The last handle of this daemon is closed. */
+  /** A handle of this daemon is closed. */
   closed(inode: Inode): void {
-    if (this.files.ownCount(inode.ino) === 0) this.ordinaryClosed(inode.ino);
+    const isLast = this.files.ownCount(inode.ino) === 0;
+    if (isLast) this.ordinaryClosed(inode.ino);
     const backing = this.backings.get(inode.ino);
-    if (backing) this.tell(inode.ino, backing);
-    if (!backing || this.files.ownCount(inode.ino) > 0 || this.inherited.has(inode.ino)) return;
-    this.deps.db.tx(() => {
-      if (backing.writers && !this.writersGone(inode, backing)) this.lingerOn();
-      else this.remove(inode.ino, backing);
-    });
+    if (!backing) return;
+    const isOver = isLast && !this.inherited.has(inode.ino);
+    if (isOver) {
+      this.deps.db.tx(() => {
+        const { isGone, stat } = this.lastLook(inode, backing);
+        if (isGone) this.remove(inode.ino, backing, stat);
+        else this.lingerOn();
+      });
+    } else this.refresh(inode);
+    this.tell(inode.ino, backing);
+    if (!isOver) return;
     if (this.backings.has(inode.ino)) this.deps.contents.recount(backing.file); // before the next file is opened, which may already have to be throttled (D5)
   }
 
@@ -182,7 +190,7 @@ export class Passthrough {
     if (this.inheritedOrdinary.delete(ino)) this.deps.db.prepare('DELETE FROM backing WHERE ino = ?').run(ino);
     if (!backing) return;
     const inode = this.deps.tree.inodes.get(ino);
-    if (inode && backing.writers && !this.writersGone(inode, backing)) return this.lingerOn();
+    if (inode && !this.lastLook(inode, backing).isGone) return this.lingerOn();
     this.remove(ino, backing);
   }
 
@@ -197,6 +205,11 @@ export class Passthrough {
     if (backing.writers) this.take(inode, backing, stat);
     this.takeAccess(inode, backing, stat);
     return stat;
+  }
+
+  /** As `refresh` of an inode that was made and registered in the same stretch: the kernel was not told yet, and nobody else can have written. */
+  refreshNew(inode: Inode): ContentStat | undefined {
+    return this.backings.get(inode.ino)?.registeredAs ?? this.refresh(inode);
   }
 
   /** A reply with the inode's attributes is under way. */
@@ -311,12 +324,16 @@ export class Passthrough {
   }
 
   private add(ino: number, id: number, file: ContentFile): Backing {
-    const backing: Backing = { id, file, release: this.deps.contents.acquire(file), writers: false, seen: null, mappable: false, untold: false, ...timesOf(file) };
+    const stat = file.stat();
+    const backing: Backing = {
+      id, file, release: this.deps.contents.acquire(file), writers: false, seen: null, mappable: false, untold: false,
+      mtimeNs: stat?.mtimeNs ?? 0n, atimeNs: stat?.atimeNs ?? 0n, registeredAs: stat,
+    };
     this.backings.set(ino, backing);
     return backing;
   }
 
-  private mayBeWritten(inode: Inode, backing: Backing): void {
+  private mayBeWritten(inode: Inode, backing: Backing, stat: ContentStat | undefined): void {
     if (backing.writers) return;
     backing.writers = true;
     backing.file.storePresenceNow();
@@ -326,7 +343,6 @@ export class Passthrough {
       backing.writers = false;
       this.deps.contents.changes.kernelWrites(backing.file.id, false);
     });
-    const stat = backing.file.stat();
     assert(stat, `content file ${backing.file.id} is registered, but gone`);
     const { ctimeNs, size } = stat;
     backing.mtimeNs = stat.mtimeNs;
@@ -344,10 +360,15 @@ export class Passthrough {
     this.deps.db.prepare('UPDATE backing SET ctime_ns = ?, size = ? WHERE ino = ?').run(seen && seen.ctimeNs.toString(), seen && Number(seen.size), ino);
   }
 
-  /** @returns false while something may still write: then its backing stays registered. */
-  private writersGone(inode: Inode, backing: Backing): boolean {
-    if (!backing.file.isQuiescent()) return false;
-    this.refresh(inode);
+  /** `isGone`: false while something may still write, then its backing stays registered; `stat` is what the file looked like after that was known. */
+  private lastLook(inode: Inode, backing: Backing): { readonly isGone: boolean; readonly stat: ContentStat | undefined } {
+    const isGone = !backing.writers || backing.file.isQuiescent();
+    const stat = this.refresh(inode);
+    if (isGone && backing.writers) this.writersGone(inode, backing);
+    return { isGone, stat };
+  }
+
+  private writersGone(inode: Inode, backing: Backing): void {
     backing.writers = false;
     this.deps.contents.changes.kernelWrites(backing.file.id, false);
     this.deps.contents.wrote(backing.file); // since the last sync that covered it, for all we know
@@ -361,17 +382,16 @@ export class Passthrough {
       this.deps.tree.inodes.settle(inode);
       if (inode.nlink > 0) this.contents.markKeys(inode, this.deps.config.uploadDelayMs);
     });
-    return true;
   }
 
-  private remove(ino: number, backing: Backing): void {
+  private remove(ino: number, backing: Backing, stat?: ContentStat): void {
     this.deps.db.prepare('DELETE FROM backing WHERE ino = ?').run(ino);
-    this.deps.db.afterCommit(() => this.discard(ino, backing));
+    this.deps.db.afterCommit(() => this.discard(ino, backing, stat));
   }
 
-  private discard(ino: number, backing: Backing): void {
+  private discard(ino: number, backing: Backing, stat?: ContentStat): void {
     if (this.backings.get(ino) === backing) this.backings.delete(ino);
-    backing.release();
+    backing.release(stat);
     try {
       this.device?.close(backing.id);
     } catch (error) {
@@ -389,7 +409,7 @@ export class Passthrough {
     for (const [ino, backing] of this.backings) {
       if (this.files.ownCount(ino) > 0) continue;
       const inode = this.deps.tree.inodes.get(ino);
-      const isWaiting = inode !== undefined && backing.writers && !this.writersGone(inode, backing);
+      const isWaiting = inode !== undefined && !this.lastLook(inode, backing).isGone;
       this.tell(ino, backing);
       if (isWaiting) waiting = true;
       else if (!this.inherited.has(ino)) this.remove(ino, backing);
