@@ -135,10 +135,11 @@ export class ContentStore implements ContentHost {
    */
   create(sizeBytes: number, missing: 'all' | 'none', owner = 0): ContentFile {
     const spare = this.spares.take();
-    const { id, path, fd } = spare ?? this.newFile();
+    const made = spare ?? this.newFile();
+    const { id, path } = made;
     const ranges = missing === 'all' ? RangeSet.of({ start: 0, end: sizeBytes }) : new RangeSet();
     const file = new ContentFile(this, id, path, ranges, sizeBytes);
-    this.fds.adopt(file, fd);
+    this.fds.adopt(file, made, sizeBytes > 0);
     const undo = (): void => {
       file.removed = true;
       this.forget(id);
@@ -147,7 +148,7 @@ export class ContentStore implements ContentHost {
       this.disk.unlinkSync('content.undo', path);
     };
     try {
-      if (sizeBytes > 0) this.disk.truncate('content.create', fd, sizeBytes);
+      if (sizeBytes > 0) this.disk.truncate('content.create', made.fd, sizeBytes);
       const usedAtMs = this.clock.now();
       this.index.add(id, { bytes: 0, hits: 0, queue: 0, usedAtMs, dirty: false, pinned: false, owner });
       this.rows.insert(id, ranges.encode(), this.index.state(id)!.queue, usedAtMs);
@@ -265,6 +266,8 @@ export class ContentStore implements ContentHost {
 
   /** All content files lie below it. */
   get directory(): string { return this.files.root; }
+  /** From now on the kernel reads and writes content files by itself, through descriptors that are opened so: for new files they are ready. */
+  openForKernel(open: (path: string) => Promise<number>): void { this.spares.openReader = open; }
   /** D5: open for writing without passthrough from here on. */
   get isAboveHighWater(): boolean { return this.space.isAboveHighWater; }
 
@@ -370,10 +373,7 @@ export class ContentStore implements ContentHost {
   }
 
   /** Idempotent. Stores what is only in memory. */
-  close(): Promise<void> {
-    this.closing ??= this.shut();
-    return this.closing;
-  }
+  close(): Promise<void> { return (this.closing ??= this.shut()); }
 
   // ---- ContentHost
 

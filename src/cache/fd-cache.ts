@@ -15,7 +15,8 @@ export interface FdOwner {
 class Descriptor {
   pins = 0;
   doomed = false;
-  constructor(readonly fd: number, readonly writable: boolean) {}
+  /** @param forKernel it was opened as the kernel is to see the file (`fuse/backing-view`). */
+  constructor(readonly fd: number, readonly writable: boolean, readonly forKernel = false) {}
 }
 
 export class FdCache {
@@ -35,9 +36,21 @@ export class FdCache {
     return this.open.get(owner)?.fd;
   }
 
-  /** Adopts a descriptor just opened for reading and writing. */
-  adopt(owner: FdOwner, fd: number): void {
-    this.insert(owner, new Descriptor(fd, true));
+  /** Adopts descriptors of a file just made: one for reading and writing, and perhaps one for the kernel. Only one is kept: the latter only if nobody wants to write right now. */
+  adopt(owner: FdOwner, { fd, reader }: { readonly fd: number; readonly reader?: number | undefined }, forWriting: boolean): void {
+    if (reader === undefined || forWriting) {
+      this.insert(owner, new Descriptor(fd, true));
+      if (reader !== undefined) this.disk.close(reader);
+    } else {
+      this.insert(owner, new Descriptor(reader, false, true));
+      this.disk.close(fd);
+    }
+  }
+
+  /** One that is open already and fit to be registered with the kernel. */
+  forKernel(owner: FdOwner): number | undefined {
+    const known = this.open.get(owner);
+    return known?.forKernel === true ? known.fd : undefined;
   }
 
   pin(owner: FdOwner): { readonly fd: number; readonly unpin: () => void } {

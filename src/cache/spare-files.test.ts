@@ -148,3 +148,49 @@ test('where spares cannot be made, files are: after a full disk they are tried a
   await opened.store.maintain();
   expect(namesIn(opened)).toBeGreaterThan(3);
 });
+
+/** How this process has the file open, by descriptor: O_RDONLY 0, O_WRONLY 1, O_RDWR 2. */
+function modesOf(path: string): Map<number, number> {
+  const modes = new Map<number, number>();
+  for (const fd of fs.readdirSync('/proc/self/fd')) {
+    try {
+      if (fs.readlinkSync(`/proc/self/fd/${fd}`) === path) modes.set(Number(fd), parseInt(/flags:\s+(\d+)/.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))![1]!, 8) & 3);
+    } catch {
+      // the descriptor that read the directory
+    }
+  }
+  return modes;
+}
+
+test('where the kernel reads files by itself a new one has its descriptor for that ready, and none for writing (S2)', async () => {
+  const opened = await stores.open();
+  opened.store.openForKernel((path) => Promise.resolve(fs.openSync(path, 'r')));
+  const first = create(opened);
+  expect(opened.store.fds.forKernel(first)).toBeUndefined(); // no spare was there
+  await opened.store.maintain();
+  const file = create(opened);
+  const fd = opened.store.fds.forKernel(file)!;
+  expect(modesOf(file.path).get(fd)).toBe(0);
+  expect([...modesOf(file.path).values()]).not.toContain(2);
+  expect(file.isQuiescent()).toBe(true);
+  file.write(Buffer.from('ours'), 0);
+  expect(opened.store.fds.forKernel(file)).toBeUndefined();
+  expect(fs.readFileSync(file.path, 'utf8')).toBe('ours');
+  const fetched = opened.db.tx(() => opened.store.create(10, 'all'));
+  expect(opened.store.fds.forKernel(fetched)).toBeUndefined();
+  expect(fetched.sizeBytes).toBe(10);
+  await opened.store.close();
+  for (const { path } of [first, file, fetched]) expect(modesOf(path).size).toBe(0);
+});
+
+test('a descriptor for the kernel that cannot be opened costs nobody a file', async () => {
+  const opened = await stores.open();
+  opened.store.openForKernel(() => Promise.reject(new Error('no')));
+  create(opened);
+  await opened.store.maintain();
+  expect(namesIn(opened)).toBe(1 + 8);
+  const file = create(opened);
+  expect(opened.store.fds.forKernel(file)).toBeUndefined();
+  file.write(Buffer.from('text'), 0);
+  expect(fs.readFileSync(file.path, 'utf8')).toBe('text');
+});

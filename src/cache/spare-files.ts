@@ -12,7 +12,14 @@ import { rootShard, type ContentDir } from './content-dir.js';
 import type { ContentIds } from './content-ids.js';
 import type { FileSync } from './file-sync.js';
 
-export interface SpareFile { readonly id: number; readonly path: string; readonly fd: number }
+export interface SpareFile {
+  readonly id: number;
+  readonly path: string;
+  /** Open for reading and writing. */
+  readonly fd: number;
+  /** Open for reading, as the kernel is to see the file. */
+  reader?: number | undefined;
+}
 
 const wantedMin = 8;
 /** Asked for again sooner than this: too few are kept. */
@@ -28,6 +35,8 @@ export class SpareFiles {
   private emptyAtMs = -Infinity;
   private pausedUntilMs = -Infinity;
   private isClosed = false;
+  /** Opens a file for the kernel; undefined: the kernel reads none by itself. */
+  openReader: ((path: string) => Promise<number>) | undefined;
 
   /** @param max 0 for none. */
   constructor(private readonly disk: Disk, private readonly files: ContentDir, private readonly ids: ContentIds, private readonly syncs: Pick<FileSync, 'named' | 'syncDirectories'>, private readonly clock: Clock, private readonly max: number) {}
@@ -85,8 +94,10 @@ export class SpareFiles {
       }
       const tries = await Promise.allSettled(ids.map(async (id) => {
         const path = this.files.path(id);
-        made.push({ id, path, fd: await this.disk.create('content.spare', path, 0o600) });
+        const spare: SpareFile = { id, path, fd: await this.disk.create('content.spare', path, 0o600) };
+        made.push(spare);
         this.syncs.named(this.files.shardOf(id));
+        spare.reader = await this.openReader?.(path).catch(() => undefined);
       }));
       const failed = tries.find((result): result is PromiseRejectedResult => result.status === 'rejected' && errorCode(result.reason) !== 'EEXIST');
       if (failed) throw failed.reason;
@@ -107,7 +118,10 @@ export class SpareFiles {
   }
 
   private async remove(spares: readonly SpareFile[]): Promise<void> {
-    for (const { fd } of spares) this.disk.close(fd);
+    for (const { fd, reader } of spares) {
+      this.disk.close(fd);
+      if (reader !== undefined) this.disk.close(reader);
+    }
     await Promise.allSettled(spares.map(({ path }) => this.disk.unlink('content.spare', path)));
   }
 }

@@ -84,7 +84,9 @@ async function serve(link: SupervisorLink, life: Lifetime, log: Log): Promise<vo
   const usePassthrough = (negotiated: NegotiatedInit): void => {
     if (!negotiated.passthrough) return;
     parts.fs.passthrough.enable({
-      open: (path) => {
+      ...(view && { openFile: (path: string) => view.openFileLater(path) }),
+      open: (path, ready) => {
+        if (ready !== undefined) return openBacking(link.device, ready);
         const fd = view?.openFile(path) ?? openSync(path, 'r');
         try {
           return openBacking(link.device, fd);

@@ -1,4 +1,4 @@
-import { readFileSync, statSync, utimesSync } from 'node:fs';
+import { openSync, readFileSync, readlinkSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { afterEach, expect, it } from 'vitest';
 import { FaultyDisk } from '../base/faulty-disk.js';
 import { FsHarness } from '../../test/support/fs-harness.js';
@@ -31,6 +31,28 @@ it('a FORGET that comes after the file was opened again leaves its backing file 
   expect(kernel.open.size).toBe(1);
   await harness.closeFile(handle);
   expect(kernel.open.size).toBe(0);
+});
+
+it('a new file is registered by the descriptor that was opened ahead, and is quiescent at its last close (S2)', async () => {
+  harness = await FsHarness.open();
+  const kernel = new BackingIds();
+  const paths: string[] = [];
+  harness.fs.passthrough.enable({
+    ...kernel.device, openFile: (path) => Promise.resolve(openSync(path, 'r')),
+    open: (path: string, fd?: number) => {
+      paths.push(fd === undefined ? path : readlinkSync(`/proc/self/fd/${fd}`));
+      return kernel.device.open();
+    },
+  });
+  await harness.closeFile(await harness.create('first'));
+  await harness.daemon.contents.maintain();
+  const handle = await harness.create('second');
+  expect(paths).toEqual([await contentPath('first'), await contentPath('second')]);
+  expect(harness.daemon.contents.fds.forKernel(harness.daemon.contents.find(harness.tree.inodes.get(handle.ino)!.content!)!)).toBeDefined();
+  writeFileSync(await contentPath('second'), 'by the kernel');
+  await harness.closeFile(handle);
+  expect(kernel.open.size).toBe(0);
+  expect((await harness.getattr('second')).sizeBytes).toBe(13);
 });
 
 /** What the kernel reads and writes in place of `path`. */

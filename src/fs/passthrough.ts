@@ -13,8 +13,13 @@ import type { OpenFiles } from './open-files.js';
 
 /** The device's backing-file calls; bound to it by the daemon once INIT took PASSTHROUGH. */
 export interface BackingDevice {
-  /** @param path of a content file. @throws SystemError where the kernel refuses this file (K7). */
-  open(path: string): number;
+  /**
+   * @param path of a content file. @param fd a descriptor of it that `openFile` opened; stays the caller's.
+   * @throws SystemError where the kernel refuses this file (K7).
+   */
+  open(path: string, fd?: number): number;
+  /** Opens a content file as the kernel is to see it, ahead of its registration. */
+  openFile?(path: string): Promise<number>;
   close(backingId: number): void;
 }
 
@@ -111,6 +116,7 @@ export class Passthrough {
   /** The connection can do it. */
   enable(device: BackingDevice): void {
     this.device = device;
+    if (device.openFile) this.deps.contents.openForKernel(device.openFile);
   }
 
   isHeld(ino: number): boolean { return this.backings.has(ino); }
@@ -311,7 +317,7 @@ export class Passthrough {
   private register(inode: Inode, file: ContentFile): Backing | undefined {
     let id: number;
     try {
-      id = this.device!.open(file.path);
+      id = this.device!.open(file.path, this.deps.contents.fds.forKernel(file));
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
       this.deps.metrics.add('fuse.passthrough_refused'); // K7: an ordinary open

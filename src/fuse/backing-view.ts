@@ -20,8 +20,15 @@ export class BackingView {
 
   /** @param path in the directory. @returns a descriptor that was opened read-only, as the proof that nobody writes wants it (S2); the caller's to close. */
   openFile(path: string): number {
-    return fs.openSync(`/proc/self/fd/${this.tree}${path.slice(this.directory.length)}`, 'r');
+    return fs.openSync(this.pathOf(path), 'r');
   }
+
+  /** The same in libuv's pool. */
+  openFileLater(path: string): Promise<number> {
+    return new Promise((resolve, reject) => fs.open(this.pathOf(path), 'r', (error, fd) => (error ? reject(error) : resolve(fd))));
+  }
+
+  private pathOf(path: string): string { return `/proc/self/fd/${this.tree}${path.slice(this.directory.length)}`; }
 
   close(): void { fs.closeSync(this.tree); }
 }
