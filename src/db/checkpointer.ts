@@ -9,9 +9,7 @@ import type { Log } from '../base/log.js';
 import type { Metrics } from '../base/metrics.js';
 import type { CheckpointResult } from './checkpoint-worker.js';
 
-/** About 16 to 40 MB of log with commits of 4 to 10 pages. */
-const commitsPerCheckpoint = 1000;
-/** A log this long is checkpointed whatever the number of commits; looked at every 4 commits, for one may be a group of hundreds of pages. */
+/** A log this long is checkpointed, however few the commits: one may be a group of hundreds of pages. */
 const walBytesMax = 32 * 1024 * 1024;
 
 export class Checkpointer {
@@ -29,11 +27,10 @@ export class Checkpointer {
     private readonly metrics: Metrics,
   ) {}
 
-  /** After each commit: costs an increment. */
+  /** After each commit of a group. */
   committed(): void {
     this.commits++;
-    if (this.running || this.closed) return;
-    if (this.commits >= commitsPerCheckpoint || (this.commits % 4 === 0 && this.walBytes() > walBytesMax)) void this.run();
+    if (!this.running && !this.closed && this.walBytes() > walBytesMax) void this.run();
   }
 
   /** Moves the log into the database; joins a run in progress. Never rejects: a failed checkpoint only leaves the log longer. */
@@ -42,6 +39,9 @@ export class Checkpointer {
     this.running ??= this.checkpoint().finally(() => (this.running = undefined));
     return this.running;
   }
+
+  /** The worker will want to have the database for itself for a moment. */
+  get isRunning(): boolean { return this.running !== undefined; }
 
   /** Whether a checkpoint would have something to do. */
   get hasWork(): boolean { return this.commits > 0; }

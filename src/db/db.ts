@@ -48,8 +48,10 @@ export interface DbOptions {
 type Sync<T> = T extends PromiseLike<unknown> ? never : T;
 
 const ballastBytesDefault = 64 * 1024 * 1024;
-/** How long an accepted transaction may wait for others to be committed with. Shorter than what the checkpoint worker waits for (`gate`). */
-const groupMs = 10;
+/** How long an accepted transaction may wait for others to be committed with: what they all touch is written once. The log, an area of it, bounds it too. */
+const groupMs = 100;
+/** While the checkpoint worker is at work: shorter than what it waits for (`gate`). */
+const checkpointGroupMs = 10;
 /** A group that found the disk full is tried again this much later. */
 const fullRetryMs = 1000;
 /** How often a quiet database is checkpointed and lost ballast taken back. */
@@ -236,6 +238,7 @@ export class Db implements TransactionOwner {
 
   /** Moves the log into the database file now. */
   checkpoint(): Promise<void> {
+    if (this.groupTimer !== undefined) this.flushLate(); // the worker waits for the group, for a while
     return this.checkpointer.run();
   }
 
@@ -279,7 +282,7 @@ export class Db implements TransactionOwner {
       this.sequence++;
     } catch (error) {
       this.depth = 0;
-      this.takeBack();
+      if (this.takeBack() && !isFull(error)) this.waitForGroup(0); // or a row of failures would run the same again and again
       this.undo();
       if (error instanceof Database.SqliteError && !isFull(error) && translateSqliteError(error) !== error) this.fail(error);
       throw error;
@@ -305,8 +308,9 @@ export class Db implements TransactionOwner {
       if (errorCode(error) === 'ENOSPC') throw new Database.SqliteError('the redo log cannot grow', 'SQLITE_FULL');
       throw new DbError('io', 'The redo log cannot be written', { cause: error });
     }
-    if (isLogged) this.groupTimer ??= setTimeout(() => this.flushLate(), groupMs).unref();
-    else {
+    if (isLogged) {
+      if (this.groupTimer === undefined) this.waitForGroup(this.checkpointer.isRunning ? checkpointGroupMs : groupMs);
+    } else {
       this.redo.skip();
       this.commitGroup();
     }
@@ -399,30 +403,37 @@ export class Db implements TransactionOwner {
     leaveTransaction(this.gate);
   }
 
+  private waitForGroup(ms: number): void {
+    clearTimeout(this.groupTimer);
+    this.groupTimer = setTimeout(() => this.flushLate(), ms).unref();
+  }
+
   private flushLate(): void {
+    clearTimeout(this.groupTimer);
     this.groupTimer = undefined;
     try {
       this.flush();
     } catch (error) {
-      if (!this.failure) this.groupTimer = setTimeout(() => this.flushLate(), fullRetryMs).unref();
+      if (!this.failure) this.waitForGroup(fullRetryMs);
       this.log.warn('accepted changes wait in the redo log', { room: 'db', error });
     }
   }
 
-  /** SQLite is again where the last accepted transaction left it. It may have rolled back by itself (a full disk, an I/O error). */
-  private takeBack(): void {
+  /** SQLite is again where the last accepted transaction left it. It may have rolled back by itself (a full disk, an I/O error). @returns whether accepted ones had to be run again. */
+  private takeBack(): boolean {
     const isUnchanged = this.sql.inTransaction && !this.redo.isDirty;
     this.redo.discard();
-    if (isUnchanged) return;
+    if (isUnchanged) return false;
     if (this.sql.inTransaction) this.rollback.run();
     leaveTransaction(this.gate);
-    if (this.redo.isEmpty || this.failure) return;
+    if (this.redo.isEmpty || this.failure) return false;
     try {
       this.beginSql();
       runAgain(this.sql, this.redo.statementsOfGroup());
     } catch (error) {
       this.fail(new AssertionError('accepted transactions cannot be run again', { cause: error }));
     }
+    return true;
   }
 
   private undo(): void {
@@ -447,7 +458,7 @@ export class Db implements TransactionOwner {
 
   private upkeep(): void {
     if (this.failure) return;
-    if (this.checkpointer.hasWork) void this.checkpointer.run();
+    if (this.checkpointer.hasWork) void this.checkpoint();
     this.ballast.take();
   }
 

@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import fc from 'fast-check';
-import { afterEach, expect, test } from 'vitest';
+import { afterEach, expect, test, vi } from 'vitest';
 import { Errno } from '../base/errno.js';
 import { FaultyDisk } from '../base/faulty-disk.js';
 import { Metrics } from '../base/metrics.js';
@@ -160,6 +160,31 @@ test('a group is committed when an area of the log is full, however many transac
   expect(fs.statSync(join(dir, 'redo')).size).toBe(2 << 20);
   const after = openDb(killed(dir));
   for (let i = 0; i < 120; i++) expect(after.fact(`f${i}`)?.length).toBe(String(i).length + 20_000);
+});
+
+test('a group is committed 100 ms after its first transaction; after a failure at once, so that a row of failures does not run the same again and again', () => {
+  vi.useFakeTimers();
+  try {
+    const metrics = new Metrics();
+    const db = openDb(temp(), { metrics });
+    const groups = (): number => metrics.get('db.groups') - before;
+    const before = metrics.get('db.groups');
+    add(db, 'a');
+    vi.advanceTimersByTime(60);
+    add(db, 'a');
+    vi.advanceTimersByTime(39);
+    expect(groups()).toBe(0);
+    vi.advanceTimersByTime(1);
+    expect(groups()).toBe(1);
+    add(db, 'a');
+    expect(() => db.tx(() => { add(db, 'never'); throw new Error('no'); })).toThrow('no');
+    expect(groups()).toBe(1);
+    vi.advanceTimersByTime(1);
+    expect(groups()).toBe(2);
+    expect([db.fact('a'), db.fact('never')]).toEqual(['1+1+1', undefined]);
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 test('what a power cut took is not found again: neither run later nor taken for what was accepted since', async () => {
