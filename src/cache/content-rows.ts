@@ -17,8 +17,8 @@ const columns = 'id, allocated, dirty, pinned, hits, queue, used_at';
 export class ContentRows {
   constructor(private readonly db: Db) {}
 
-  insert(id: number, missing: Buffer, queue: number, usedAtMs: number): void {
-    this.db.prepare<[number, Buffer, number, number]>('INSERT INTO content (id, missing, allocated, dirty, queue, used_at) VALUES (?, ?, 0, 0, ?, ?)').run(id, missing, queue, usedAtMs);
+  insert(id: number, missing: Buffer, dirty: boolean, queue: number, usedAtMs: number): void {
+    this.db.prepare<[number, Buffer, number, number, number]>('INSERT INTO content (id, missing, allocated, dirty, queue, used_at) VALUES (?, ?, 0, ?, ?, ?)').run(id, missing, dirty ? 1 : 0, queue, usedAtMs);
   }
 
   get(id: number): (ContentRow & { readonly missing: Buffer; readonly unsynced: Buffer | null }) | undefined {

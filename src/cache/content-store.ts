@@ -133,7 +133,7 @@ export class ContentStore implements ContentHost {
    * *tx.* A new file of `sizeBytes`, all holes; `missing` says whether those are still in S3 or are its content (zeros).
    * @param owner its inode: one that comes back soon after its content was evicted is kept longer this time.
    */
-  create(sizeBytes: number, missing: 'all' | 'none', owner = 0): ContentFile {
+  create(sizeBytes: number, missing: 'all' | 'none', owner = 0, dirty = false): ContentFile {
     const spare = this.spares.take();
     const made = spare ?? this.newFile();
     const { id, path } = made;
@@ -150,8 +150,8 @@ export class ContentStore implements ContentHost {
     try {
       if (sizeBytes > 0) this.disk.truncate('content.create', made.fd, sizeBytes);
       const usedAtMs = this.clock.now();
-      this.index.add(id, { bytes: 0, hits: 0, queue: 0, usedAtMs, dirty: false, pinned: false, owner });
-      this.rows.insert(id, ranges.encode(), this.index.state(id)!.queue, usedAtMs);
+      this.index.add(id, { bytes: 0, hits: 0, queue: 0, usedAtMs, dirty, pinned: false, owner });
+      this.rows.insert(id, ranges.encode(), dirty, this.index.state(id)!.queue, usedAtMs);
     } catch (error) {
       undo();
       throw error;

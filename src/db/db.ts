@@ -25,7 +25,9 @@ import { explain, openFile, redoPath, runAgain } from './database-file.js';
 import { DbError, isFull, translateSqliteError } from './db-error.js';
 import { enterTransaction, gateBytes, leaveTransaction } from './gate.js';
 import { GroupSync, type PendingSync } from './group-sync.js';
+import { Hooks } from './hooks.js';
 import { IdAllocator } from './ids.js';
+import { LateRows, type LateWrite, type RowKey } from './late-rows.js';
 import { takeOver, type PreviousRun } from './previous-run.js';
 import { RedoLog, type Loggable } from './redo-log.js';
 import { claimDirectory, lockDirectory, refuseLostDatabase } from './state-dir.js';
@@ -64,6 +66,7 @@ export class Db implements TransactionOwner {
   private readonly syncs: GroupSync;
   private readonly checkpointer: Checkpointer;
   private readonly redo: RedoLog;
+  private readonly late = new LateRows();
   private readonly log: Log;
   private readonly metrics: Metrics;
   // constants
@@ -83,10 +86,8 @@ export class Db implements TransactionOwner {
   private depth = 0;
   /** Why the running transaction cannot commit: a nested part of it failed. */
   private doomed: { readonly cause: unknown } | undefined;
-  private commitHooks: (() => void)[] = [];
-  private rollbackHooks: (() => void)[] = [];
-  /** Ascending by seq. */
-  private durableHooks: { readonly seq: number; readonly fn: () => void }[] = [];
+  /** A hook that throws is a bug, and durable state is involved, so the process stops. */
+  private readonly hooks = new Hooks((error) => this.fail(new AssertionError('a transaction hook failed', { cause: error })));
   private failure: Error | undefined;
   private groupTimer: NodeJS.Timeout | undefined;
   private closing: Promise<void> | undefined;
@@ -133,7 +134,7 @@ export class Db implements TransactionOwner {
       sql.pragma('wal_checkpoint(PASSIVE)');
     }, options.log, options.metrics);
     this.syncs = new GroupSync(options.metrics, {
-      seq: () => this.sequence, begin: () => this.beginSync(), advanced: () => this.runDurableHooks(), failed: (error) => this.fail(error),
+      seq: () => this.sequence, begin: () => this.beginSync(), advanced: () => this.hooks.durableUpTo(this.syncs.durableSeq), failed: (error) => this.fail(error),
     });
     this.previous = this.tx(() => takeOver(this, options.bootId ?? fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()));
     this.flush();
@@ -152,6 +153,19 @@ export class Db implements TransactionOwner {
   /** For `Statement`: what the running transaction has to write down. */
   wrote(statement: Loggable, params: readonly unknown[]): void {
     this.redo.add(statement, params);
+  }
+
+  wroteLate(row: RowKey, statement: LateWrite & Loggable, params: readonly unknown[], isNew: boolean): void {
+    this.late.put(row, statement, params, isNew);
+    this.redo.add(statement, params);
+  }
+
+  settle(words: ReadonlySet<string>): void {
+    if (!this.late.isEmpty) this.settled(() => this.late.runNamed(words));
+  }
+
+  settleRow(table: string, row: RowKey): void {
+    if (!this.late.isEmpty) this.settled(() => this.late.runRow(table, row));
   }
 
   /** The prepared statement of this SQL text, made once. A statement that writes outside a transaction is a transaction by itself. */
@@ -187,20 +201,20 @@ export class Db implements TransactionOwner {
 
   /** Right after the outermost COMMIT, in order; dropped on rollback. Outside a transaction: at once. */
   afterCommit(fn: () => void): void {
-    if (this.depth > 0) this.commitHooks.push(fn);
+    if (this.depth > 0) this.hooks.onCommit(fn);
     else fn();
   }
 
   /** If the running transaction rolls back, latest first: undo what memory or disk did along with it. Outside one: never. */
   onRollback(fn: () => void): void {
-    if (this.depth > 0) this.rollbackHooks.push(fn);
+    if (this.depth > 0) this.hooks.onRollback(fn);
   }
 
   /** Once everything committed so far, or by the running transaction, is durable. Does not ask for a sync by itself: see `durable()`. */
   afterDurable(fn: () => void): void {
-    if (this.depth > 0) this.commitHooks.push(() => this.afterDurable(fn));
+    if (this.depth > 0) this.hooks.onCommit(() => this.afterDurable(fn));
     else if (this.syncs.durableSeq >= this.sequence) fn();
-    else this.durableHooks.push({ seq: this.sequence, fn });
+    else this.hooks.onDurable(this.sequence, fn);
   }
 
   /** Resolves when all that is committed now is *journaled* (D1). Content files must have been synced before. */
@@ -283,7 +297,7 @@ export class Db implements TransactionOwner {
     } catch (error) {
       this.depth = 0;
       if (this.takeBack() && !isFull(error)) this.waitForGroup(0); // or a row of failures would run the same again and again
-      this.undo();
+      this.hooks.rollback();
       if (error instanceof Database.SqliteError && !isFull(error) && translateSqliteError(error) !== error) this.fail(error);
       throw error;
     } finally {
@@ -291,13 +305,20 @@ export class Db implements TransactionOwner {
       this.doomed = undefined;
     }
     this.metrics.add('db.commits');
-    this.rollbackHooks = [];
-    if (this.commitHooks.length > 0) {
-      const hooks = this.commitHooks;
-      this.commitHooks = [];
-      for (const hook of hooks) this.guarded(hook);
-    }
+    this.hooks.commit();
     return result;
+  }
+
+  /** Who only reads, and so finds a full disk, is served from the log all the same. */
+  private settled(run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      if (this.depth > 0) throw error;
+      if (!isFull(error)) this.fail(error as Error);
+      this.takeBack();
+      if (this.failure) throw this.failure;
+    }
   }
 
   private accept(): void {
@@ -364,6 +385,7 @@ export class Db implements TransactionOwner {
 
   /** Commits what is accepted, and a transaction too long for the log. */
   private commitGroup(): void {
+    this.late.runAll();
     if (!this.redo.isEmpty || this.redo.isDirty) this.storeNumber.run(String(this.redo.number));
     this.commit.run();
     clearTimeout(this.groupTimer);
@@ -424,6 +446,7 @@ export class Db implements TransactionOwner {
     const isUnchanged = this.sql.inTransaction && !this.redo.isDirty;
     this.redo.discard();
     if (isUnchanged) return false;
+    this.late.clear();
     if (this.sql.inTransaction) this.rollback.run();
     leaveTransaction(this.gate);
     if (this.redo.isEmpty || this.failure) return false;
@@ -434,26 +457,6 @@ export class Db implements TransactionOwner {
       this.fail(new AssertionError('accepted transactions cannot be run again', { cause: error }));
     }
     return true;
-  }
-
-  private undo(): void {
-    const hooks = this.rollbackHooks;
-    this.commitHooks = [];
-    this.rollbackHooks = [];
-    for (const hook of hooks.reverse()) this.guarded(hook);
-  }
-
-  private runDurableHooks(): void {
-    while (this.durableHooks.length > 0 && this.durableHooks[0]!.seq <= this.syncs.durableSeq) this.guarded(this.durableHooks.shift()!.fn);
-  }
-
-  /** A hook that throws leaves memory and database apart: a bug, and durable state is involved, so the process stops. */
-  private guarded(hook: () => void): void {
-    try {
-      hook();
-    } catch (error) {
-      this.fail(new AssertionError('a transaction hook failed', { cause: error }));
-    }
   }
 
   private upkeep(): void {

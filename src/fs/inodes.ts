@@ -55,11 +55,14 @@ export class Inodes {
     } else if ((mode & FileType.MASK) !== FileType.LINK) {
       mode &= ~(umask & 0o777);
     }
-    return this.deps.tree.inodes.create({
+    const created = this.deps.tree.inodes.create({
       mode, uid: ctx.uid, gid, rdev: 0, sizeBytes: directory ? 4096 : 0, atime: now, mtime: now, ctime: now, nlink: directory ? 2 : 1, gen: 1, mgen: 1, baseGen: null,
       unsealed: false, sealedUnsynced: false, attrsComplete: true, content: null, target: null, xattrs, foreign: null, linkId: null, linkOffset: 0, lastModifiedMs: null,
       marker: directory, complete: directory, listedAtMs: directory ? this.deps.clock.now() : 0, opens: 0, ...fields,
     });
+    this.deps.tree.dentries.isNew(created.ino);
+    this.deps.tree.objects.isNew(created.ino);
+    return created;
   }
 
   /** Gives the inode a name; the directory's times move; its key goes to the journal. */

@@ -111,9 +111,7 @@ export class Names {
 
   /** In a transaction: an empty content file for bytes that S3 lacks. */
   private newContent(): number {
-    const { id } = this.deps.contents.create(0, 'none');
-    this.deps.contents.setDirty(id, true);
-    return id;
+    return this.deps.contents.create(0, 'none', 0, true).id;
   }
 
   /** Sent again: the kernel may have been told before. */

@@ -46,6 +46,8 @@ interface Backing {
 
 interface BackingRow { ino: number; backing_id: number; ctime_ns: string | null; size: number | null }
 
+const saveRow = 'INSERT OR REPLACE INTO backing (ino, backing_id, ctime_ns, size) VALUES (?, ?, ?, ?)';
+
 const lingerMs = 1000;
 /** In place of a backing id: the inode is open, but through us. */
 const ordinaryId = 0;
@@ -94,7 +96,10 @@ export class Passthrough {
       }
       const inode = tree.inodes.get(row.ino);
       const file = inode && this.contents.existingIfThere(inode);
-      if (!inode || !file) continue;
+      if (!inode || !file) {
+        db.tx(() => this.removeRow(row.ino));
+        continue;
+      }
       const backing = this.add(row.ino, row.backing_id, file);
       backing.writers = backing.mappable = row.ctime_ns !== null || inode.unsealed;
       if (backing.writers && inherit) this.deps.contents.changes.kernelWrites(file.id, true);
@@ -157,12 +162,12 @@ export class Passthrough {
   private recordOrdinary(ino: number): void {
     this.ordinary.add(ino);
     this.deps.db.onRollback(() => this.ordinary.delete(ino));
-    this.deps.db.prepare('INSERT OR REPLACE INTO backing (ino, backing_id) VALUES (?, ?)').run(ino, ordinaryId);
+    this.deps.db.prepare(saveRow).late(ino, ino, ordinaryId, null, null);
   }
 
   private ordinaryClosed(ino: number): void {
     if (!this.ordinary.delete(ino) || this.inheritedOrdinary.has(ino)) return;
-    this.deps.db.prepare('DELETE FROM backing WHERE ino = ?').run(ino);
+    this.removeRow(ino);
   }
 
   /** A handle of this daemon is closed. */
@@ -193,7 +198,7 @@ export class Passthrough {
     const backing = this.backings.get(ino);
     this.inherited.delete(ino);
     this.ordinaryClosed(ino);
-    if (this.inheritedOrdinary.delete(ino)) this.deps.db.prepare('DELETE FROM backing WHERE ino = ?').run(ino);
+    if (this.inheritedOrdinary.delete(ino)) this.removeRow(ino);
     if (!backing) return;
     const inode = this.deps.tree.inodes.get(ino);
     if (inode && !this.lastLook(inode, backing).isGone) return this.lingerOn();
@@ -325,7 +330,8 @@ export class Passthrough {
     }
     const backing = this.add(inode.ino, id, file);
     this.deps.db.onRollback(() => this.discard(inode.ino, backing));
-    this.deps.db.prepare('INSERT OR REPLACE INTO backing (ino, backing_id) VALUES (?, ?)').run(inode.ino, id);
+    // Every inode with a row is known here, and these are not
+    this.deps.db.prepare(saveRow).lateNew(inode.ino, inode.ino, id, null, null);
     return backing;
   }
 
@@ -363,7 +369,7 @@ export class Passthrough {
 
   private record(ino: number, backing: Backing, seen: Seen | null): void {
     backing.seen = seen;
-    this.deps.db.prepare('UPDATE backing SET ctime_ns = ?, size = ? WHERE ino = ?').run(seen && seen.ctimeNs.toString(), seen && Number(seen.size), ino);
+    this.deps.db.prepare(saveRow).late(ino, ino, backing.id, seen && seen.ctimeNs.toString(), seen && Number(seen.size));
   }
 
   /** `isGone`: false while something may still write, then its backing stays registered; `stat` is what the file looked like after that was known. */
@@ -391,8 +397,12 @@ export class Passthrough {
   }
 
   private remove(ino: number, backing: Backing, stat?: ContentStat): void {
-    this.deps.db.prepare('DELETE FROM backing WHERE ino = ?').run(ino);
+    this.removeRow(ino);
     this.deps.db.afterCommit(() => this.discard(ino, backing, stat));
+  }
+
+  private removeRow(ino: number): void {
+    this.deps.db.prepare('DELETE FROM backing WHERE ino = ?').late(ino, ino);
   }
 
   private discard(ino: number, backing: Backing, stat?: ContentStat): void {

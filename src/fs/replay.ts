@@ -20,29 +20,42 @@ export interface ReplayResult {
  */
 export class Replay {
   private readonly delivered: string[] = [];
+  /** Numbers of this daemon's requests that have a row. */
+  private readonly recorded = new Set<string>();
 
   constructor(private readonly db: Db) {}
 
   find(ctx: RequestContext): ReplayResult | undefined {
     if (!ctx.resent) return undefined;
-    const row = this.db.prepare<[string], { result: string }>('SELECT result FROM replay WHERE uniq = ?').get(ctx.unique.toString());
+    const row = this.db.prepare<[string], { result: string }>('SELECT result FROM replay WHERE uniq = ?').getRow(ctx.unique.toString(), ctx.unique.toString());
     return row && (JSON.parse(row.result) as ReplayResult);
   }
 
   /** In the transaction of the change. */
   record(ctx: RequestContext, opcode: string, result: ReplayResult): void {
-    this.db.prepare('INSERT OR REPLACE INTO replay (uniq, opcode, result) VALUES (?, ?, ?)').run(ctx.unique.toString(), opcode, JSON.stringify(result));
+    const uniq = ctx.unique.toString();
+    const statement = this.db.prepare('INSERT OR REPLACE INTO replay (uniq, opcode, result) VALUES (?, ?, ?)');
+    // What was sent again may have a row of an earlier daemon's
+    if (ctx.resent || this.recorded.has(uniq)) statement.late(uniq, uniq, opcode, JSON.stringify(result));
+    else {
+      this.recorded.add(uniq);
+      this.db.onRollback(() => this.recorded.delete(uniq));
+      statement.lateNew(uniq, uniq, opcode, JSON.stringify(result));
+    }
     if (this.delivered.length > 0) this.drop();
   }
 
   replied(ctx: RequestContext): void {
-    this.delivered.push(ctx.unique.toString());
+    const uniq = ctx.unique.toString();
+    if (!ctx.resent && !this.recorded.has(uniq)) return;
+    this.delivered.push(uniq);
     if (this.delivered.length >= 256) this.db.tx(() => this.drop());
   }
 
   /** A new connection numbers its requests anew: nothing of the old one may be answered from here. */
   clear(): void {
     this.delivered.length = 0;
+    this.recorded.clear();
     this.db.tx(() => this.db.prepare('DELETE FROM replay').run());
   }
 
@@ -50,6 +63,9 @@ export class Replay {
     const remove = this.db.prepare<[string], unknown>('DELETE FROM replay WHERE uniq = ?');
     const gone = this.delivered.splice(0);
     this.db.onRollback(() => this.delivered.push(...gone));
-    for (const unique of gone) remove.run(unique);
+    for (const uniq of gone) {
+      remove.late(uniq, uniq);
+      if (this.recorded.delete(uniq)) this.db.onRollback(() => this.recorded.add(uniq));
+    }
   }
 }

@@ -44,12 +44,12 @@ export class AttemptTable {
   constructor(private readonly db: Db) {}
 
   get(key: Key): Attempt | undefined {
-    const row = this.db.prepare<[string], Row>('SELECT * FROM attempt WHERE key = ?').get(key);
+    const row = this.db.prepare<[string], Row>('SELECT * FROM attempt WHERE key = ?').getRow(key, key);
     return row && fromRow(row);
   }
 
   has(key: Key): boolean {
-    return this.db.prepare('SELECT 1 FROM attempt WHERE key = ?').get(key) !== undefined;
+    return this.db.prepare('SELECT 1 FROM attempt WHERE key = ?').getRow(key, key) !== undefined;
   }
 
   /** True if any key strictly below `prefix` has one. */
@@ -61,7 +61,7 @@ export class AttemptTable {
   put(attempt: Attempt): void {
     this.db.prepare(`INSERT OR REPLACE INTO attempt (key, op, nonce, expected, source_key, source_etag, ino, gen, mgen, upload_id, part_size, parts, sent_at, outcome)
       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
-      .run(attempt.key, attempt.op, attempt.nonce, attempt.expected, attempt.sourceKey, attempt.sourceEtag, attempt.ino, attempt.gen, attempt.mgen,
+      .late(attempt.key, attempt.key, attempt.op, attempt.nonce, attempt.expected, attempt.sourceKey, attempt.sourceEtag, attempt.ino, attempt.gen, attempt.mgen,
         attempt.uploadId, attempt.partSizeBytes, attempt.parts.length === 0 ? null : JSON.stringify(attempt.parts), attempt.sentAtMs, attempt.outcome);
   }
 
@@ -77,7 +77,7 @@ export class AttemptTable {
 
   /** In a transaction. */
   remove(key: Key): void {
-    this.db.prepare('DELETE FROM attempt WHERE key = ?').run(key);
+    this.db.prepare('DELETE FROM attempt WHERE key = ?').late(key, key);
   }
 
   /** All, or those with one outcome. Bounded by uploads in parallel, plus 15 minutes of lost answers. */

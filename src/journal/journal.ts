@@ -36,6 +36,7 @@ export interface JournalRow {
 /** A directory whose keys all changed (J8): what S3 holds under `oldPrefix`, and everything now below `ino`, must be looked at. */
 export interface WalkRow { readonly id: number; readonly ino: number; readonly oldPrefix: string }
 
+type KnownRow = JournalRow | 'none';
 interface Row { key: string; since: number; due: number; tries: number; parked: string | null; error: string | null }
 
 /** Above every Unicode string that continues a prefix. */
@@ -46,8 +47,8 @@ export class Journal {
   private readonly touchListeners = new Set<(key: Key) => void>();
   /** Rows that were marked a moment ago and not changed in any other way since. */
   private readonly recentMarks: LRUCache<Key, { readonly atMs: number; readonly delayMs: number }>;
-  /** Whether a key has a row: every reply about a file asks. */
-  private readonly known: LRUCache<Key, boolean>;
+  /** Every reply about a file asks whether its key has a row, and every mark what the row says. */
+  private readonly known: LRUCache<Key, KnownRow>;
   private notifying = false;
   /** The earliest due time among the marks that the listeners are about to hear of. */
   private earliestDueMs = Infinity;
@@ -68,86 +69,79 @@ export class Journal {
     if (recent && recent.delayMs === delayMs && now >= recent.atMs && now - recent.atMs < delayMs * sameMarkShare) return this.touched(key);
     this.recentMarks.set(key, { atMs: now, delayMs });
     this.db.onRollback(() => this.recentMarks.delete(key));
-    this.rowChanges(key);
-    this.db.prepare(`INSERT INTO journal (key, since, due, tries, parked, error) VALUES ($key, $now, $due, 0, NULL, NULL)
-      ON CONFLICT(key) DO UPDATE SET
-        due = CASE WHEN tries > 0 AND parked IS NULL THEN max(due, min($due, since + $max)) ELSE min($due, max($now, since + $max)) END,
-        tries = CASE WHEN parked IS NULL THEN tries ELSE 0 END,
-        error = CASE WHEN parked IS NULL THEN error ELSE NULL END,
-        parked = NULL`).run({ key, now, due: now + delayMs, max: debounceMsMax });
+    this.save(marked(this.get(key), key, now, delayMs));
     this.touched(key);
     this.notifyAfterCommit(now + delayMs);
   }
 
   get(key: Key): JournalRow | undefined {
-    const row = this.db.prepare<[string], Row>('SELECT * FROM journal WHERE key = ?').get(key);
-    return row && fromRow(row);
+    let known = this.known.get(key);
+    if (known === undefined) {
+      const row = this.db.prepare<[string], Row>('SELECT * FROM journal WHERE key = ?').getRow(key, key);
+      this.known.set(key, (known = row ? fromRow(row) : 'none'));
+    }
+    return known === 'none' ? undefined : known;
   }
 
   has(key: Key): boolean {
-    let has = this.known.get(key);
-    if (has === undefined) this.known.set(key, (has = this.db.prepare('SELECT 1 FROM journal WHERE key = ?').get(key) !== undefined));
-    return has;
+    return this.get(key) !== undefined;
   }
 
   /** In the transaction that proves `key` clean. */
   clear(key: Key): void {
     this.recentMarks.delete(key);
-    this.rowChanges(key);
-    this.db.prepare('DELETE FROM journal WHERE key = ?').run(key);
+    this.becomes(key, 'none');
+    this.db.prepare('DELETE FROM journal WHERE key = ?').late(key, key);
     this.touched(key);
   }
 
   /** In a transaction: not before `dueMs`. `tries` 0 for a mere wait. */
   defer(key: Key, dueMs: number, error: string | null, tries: number): void {
-    this.recentMarks.delete(key);
-    this.db.prepare('UPDATE journal SET due = ?, error = ?, tries = ? WHERE key = ?').run(dueMs, error, tries, key);
+    this.change(key, () => ({ dueMs, error, tries }));
   }
 
   /** In a transaction: something was acknowledged, but the key has changed meanwhile; its wait starts anew. */
   restart(key: Key, delayMs: number): void {
-    this.recentMarks.delete(key);
     const now = this.clock.now();
-    this.db.prepare('UPDATE journal SET since = ?, due = ?, tries = 0, error = NULL WHERE key = ?').run(now, now + delayMs, key);
+    this.change(key, () => ({ sinceMs: now, dueMs: now + delayMs, tries: 0, error: null }));
   }
 
   /** In a transaction: due at once, whatever it waits for; parked rows stay parked. */
   hasten(key: Key): void {
-    this.recentMarks.delete(key);
-    this.db.prepare('UPDATE journal SET due = min(due, ?) WHERE key = ? AND parked IS NULL').run(this.clock.now(), key);
+    const now = this.clock.now();
+    this.change(key, ({ parked, dueMs }) => (parked === null && dueMs > now ? { dueMs: now } : undefined));
     this.notifyAfterCommit();
   }
 
   /** In a transaction: everything that is not parked is due now (sync, drain). */
   hastenAll(): void {
-    this.recentMarks.clear();
+    this.manyChange();
     this.db.prepare('UPDATE journal SET due = ? WHERE due > ? AND parked IS NULL').run(this.clock.now(), this.clock.now());
     this.notifyAfterCommit();
   }
 
   /** In a transaction: what waits for silence or for another key is due now; what failed keeps its backoff (drain). */
   hastenWaiting(): void {
-    this.recentMarks.clear();
+    this.manyChange();
     this.db.prepare('UPDATE journal SET due = ? WHERE due > ? AND tries = 0 AND parked IS NULL').run(this.clock.now(), this.clock.now());
     this.notifyAfterCommit();
   }
 
   /** In a transaction: what failed before is due now: the reason may be gone. */
   hastenRetries(): void {
-    this.recentMarks.clear();
+    this.manyChange();
     this.db.prepare('UPDATE journal SET due = ? WHERE due > ? AND tries > 0 AND parked IS NULL').run(this.clock.now(), this.clock.now());
     this.notifyAfterCommit();
   }
 
   /** In a transaction. */
   park(key: Key, reason: string, error: string): void {
-    this.recentMarks.delete(key);
-    this.db.prepare('UPDATE journal SET parked = ?, error = ?, tries = tries + 1 WHERE key = ?').run(reason, error, key);
+    this.change(key, ({ tries }) => ({ parked: reason, error, tries: tries + 1 }));
   }
 
   /** In a transaction: try every parked row again; answers how many. */
   unparkAll(): number {
-    this.recentMarks.clear();
+    this.manyChange();
     const { changes } = this.db.prepare('UPDATE journal SET parked = NULL, tries = 0, due = ? WHERE parked IS NOT NULL').run(this.clock.now());
     this.notifyAfterCommit();
     return changes;
@@ -221,9 +215,31 @@ export class Journal {
     return () => this.touchListeners.delete(listener);
   }
 
-  private rowChanges(key: Key): void {
-    this.known.delete(key);
+  private change(key: Key, changes: (row: JournalRow) => Partial<JournalRow> | undefined): void {
+    this.recentMarks.delete(key);
+    const row = this.get(key);
+    const changed = row && changes(row);
+    if (changed) this.save({ ...row, ...changed });
+  }
+
+  private save(row: JournalRow): void {
+    const { key, sinceMs, dueMs, tries, parked, error } = row;
+    const statement = this.db.prepare('INSERT OR REPLACE INTO journal (key, since, due, tries, parked, error) VALUES (?, ?, ?, ?, ?, ?)');
+    if (this.get(key)) statement.late(key, key, sinceMs, dueMs, tries, parked, error);
+    else statement.lateNew(key, key, sinceMs, dueMs, tries, parked, error);
+    this.becomes(key, row);
+  }
+
+  private becomes(key: Key, row: KnownRow): void {
+    this.known.set(key, row);
     this.db.onRollback(() => this.known.delete(key));
+  }
+
+  /** Many rows change at once. */
+  private manyChange(): void {
+    this.recentMarks.clear();
+    this.known.clear();
+    this.db.onRollback(() => this.known.clear());
   }
 
   private touched(key: Key): void {
@@ -245,6 +261,14 @@ export class Journal {
       for (const listener of this.listeners) listener(earliest);
     });
   }
+}
+
+function marked(row: JournalRow | undefined, key: Key, now: number, delayMs: number): JournalRow {
+  if (!row) return { key, sinceMs: now, dueMs: now + delayMs, tries: 0, parked: null, error: null };
+  const lastMs = row.sinceMs + debounceMsMax;
+  if (row.tries > 0 && row.parked === null) return { ...row, dueMs: Math.max(row.dueMs, Math.min(now + delayMs, lastMs)) };
+  const dueMs = Math.min(now + delayMs, Math.max(now, lastMs));
+  return row.parked === null ? { ...row, dueMs } : { ...row, dueMs, tries: 0, error: null, parked: null };
 }
 
 function fromRow(row: Row): JournalRow {

@@ -29,7 +29,7 @@ export class InodeTable {
   get(ino: number): Inode | undefined {
     const cached = this.volatile.get(ino) ?? this.cache.get(ino);
     if (cached) return cached;
-    const row = this.db.prepare<[number], InodeRow>('SELECT * FROM inode WHERE ino = ?').get(ino);
+    const row = this.db.prepare<[number], InodeRow>('SELECT * FROM inode WHERE ino = ?').getRow(ino, ino);
     if (!row) return undefined;
     const inode = fromRow(row);
     this.cache.set(ino, inode);
@@ -39,14 +39,20 @@ export class InodeTable {
   /** In a transaction. `ino` 1 is the root; others are numbered here. */
   create(fields: Omit<Inode, 'ino'>, ino = this.nextIno()): Inode {
     const inode: Inode = { ino, ...fields };
-    this.save(inode);
+    this.write(inode, true);
     return inode;
   }
 
   /** In a transaction. What only memory knew is written along: nothing of it is volatile any more. */
   save(inode: Inode): void {
-    this.db.onRollback(() => this.restore(inode)); // before the write: a full disk fails right here
-    this.db.prepare(upsert).run(...toRow(inode));
+    this.write(inode, false);
+  }
+
+  private write(inode: Inode, isNew: boolean): void {
+    this.db.onRollback(() => this.restore(inode)); // before the write: a full disk may fail right here
+    const statement = this.db.prepare(upsert);
+    if (isNew) statement.lateNew(inode.ino, ...toRow(inode));
+    else statement.late(inode.ino, ...toRow(inode));
     this.cache.set(inode.ino, inode);
     if (!this.volatile.delete(inode.ino)) return;
     this.db.onRollback(() => this.volatile.set(inode.ino, inode));
@@ -66,7 +72,7 @@ export class InodeTable {
 
   /** In a transaction. */
   remove(ino: number): void {
-    this.db.prepare('DELETE FROM inode WHERE ino = ?').run(ino);
+    this.db.prepare('DELETE FROM inode WHERE ino = ?').late(ino, ino);
     this.cache.delete(ino);
     const written = this.volatile.get(ino);
     if (!written) return;
@@ -76,7 +82,7 @@ export class InodeTable {
 
   /** After a rollback: the row is the truth again, but for what only memory knows of a file being written. */
   private restore(inode: Inode): void {
-    const row = this.db.prepare<[number], InodeRow>('SELECT * FROM inode WHERE ino = ?').get(inode.ino);
+    const row = this.db.prepare<[number], InodeRow>('SELECT * FROM inode WHERE ino = ?').getRow(inode.ino, inode.ino);
     if (!row) {
       this.cache.delete(inode.ino);
       return;
