@@ -60,6 +60,22 @@ function random(file: string, source: string, count: number, bytes: number): num
   return seconds;
 }
 
+/** Milliseconds to open and read each file, `count` of those in the directory, in no order that can be foreseen; another `seed` takes others. */
+function scattered(dir: string, count: number, seed: number): number[] {
+  const buffer = Buffer.alloc(MiB);
+  const names = fs.readdirSync(dir).sort();
+  const numbers = new Random(names.length);
+  for (let i = names.length - 1; i > 0; i--) {
+    const j = numbers.between(0, i + 1);
+    [names[i], names[j]] = [names[j]!, names[i]!];
+  }
+  return names.slice(seed * count, (seed + 1) * count).map((name) => timed(() => {
+    const fd = fs.openSync(path.join(dir, name), 'r');
+    fs.readSync(fd, buffer);
+    fs.closeSync(fd);
+  }) * 1000);
+}
+
 /** From `source`, open to close; `flags` w: a new file, r+: over what is there. */
 function write(file: string, source: string, flags: string): number {
   const from = fs.openSync(source, 'r');
@@ -110,6 +126,7 @@ async function main(): Promise<unknown> {
     }
     case 'sha256': return { sha256: sha256(first) };
     case 'random': return { seconds: random(first, second, Number(third), Number(fourth)) };
+    case 'scattered': return { ms: scattered(first, Number(second), Number(third)) };
     case 'write': return { seconds: write(first, second, 'w') };
     case 'overwrite': return { seconds: write(first, second, 'r+') };
     case 'fsync': return { ms: fsyncs(first, Number(second)) };

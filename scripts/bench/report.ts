@@ -44,11 +44,12 @@ function targetText(figure: Figure, target: Target, own: number): { text: string
   const sign = isRate(figure.workload) ? '>=' : '<=';
   const reaches = (value: number, wanted: number): boolean => (isRate(figure.workload) ? value >= wanted : value <= wanted);
   if ('limit' in target) return [{ text: `${short(own)} ${figure.workload.unit} (${sign} ${target.limit})`, met: reaches(own, target.limit) }];
-  const { of, ratio } = target;
-  const other = of === 'best peer' ? bestPeer(figure) : valueOf(figure, of);
+  const { ratio } = target;
+  const name = 'of' in target ? target.of : target.ofMore;
+  const other = 'ofMore' in target ? median(figure.samples.get('hearthfs')!.map((sample) => sample.more?.[name] ?? NaN)) : target.of === 'best peer' ? bestPeer(figure) : valueOf(figure, target.of);
   if (other === undefined) return [];
   const reached = own / other;
-  return [{ text: `${short(reached)} x ${of} (${sign} ${ratio})`, met: reaches(reached, ratio) }];
+  return [{ text: `${short(reached)} x ${name} (${sign} ${ratio})`, met: reaches(reached, ratio) }];
 }
 
 export function short(value: number): string {

@@ -14,8 +14,8 @@ export interface Result {
   readonly more?: Readonly<Record<string, number>>;
 }
 
-/** hearthfs must reach at least (rates) or at most (times) this share of another system in the same run, or this value. */
-export type Target = { readonly of: SystemName | 'best peer'; readonly ratio: number } | { readonly limit: number };
+/** hearthfs must reach at least (rates) or at most (times) this share of another system in the same run, or of one of its own other figures, or this value. */
+export type Target = { readonly of: SystemName | 'best peer'; readonly ratio: number } | { readonly ofMore: string; readonly ratio: number } | { readonly limit: number };
 
 export interface Workload {
   readonly id: string;

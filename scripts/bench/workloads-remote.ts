@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { quote, sh } from '../../test/support/child.js';
 import { smallFiles, type SmallFile } from './dataset.js';
+import { inParallel } from './s3-side.js';
 import { archive, big } from './workloads-local.js';
 import { expect, median, scaledCount, type Context, type Workload, type World } from './workload.js';
 
@@ -12,6 +13,9 @@ const mounts = ['hearthfs', 's3fs', 'rclone'] as const;
 const mountsAndClient = [...mounts, 'client'] as const;
 const randomBytes = 256 << 10;
 const firstByteFiles = 9;
+const scatteredBytes = 64 << 10;
+const scatteredAtOnce = 20;
+const scatteredFiles = 1200;
 
 /** Two trees: peers that need a round trip per file read the smaller one, so that the run ends this day. */
 async function coldTrees(world: World, prefix: string, full: number, low: number, high: number): Promise<void> {
@@ -150,17 +154,48 @@ export const remoteWorkloads: readonly Workload[] = [
     async run(context) {
       const source = big(context.world, GiB);
       const started = performance.now();
+      let writeSeconds = 0;
       if (context.system === 'client') await context.world.s3.upload(`${context.prefix}big`, source.path);
       else {
         await context.measured(async () => {
-          await context.shell(`cp ${quote(source.path)} "$M/big"`);
+          writeSeconds = await context.shell(`cp ${quote(source.path)} "$M/big"`);
           await context.mounted.uploaded(1);
         });
       }
       const seconds = (performance.now() - started) / 1000;
       const [object] = (await context.world.s3.list(context.prefix)).filter(({ key }) => key === 'big');
       expect(object?.sizeBytes === source.sizeBytes, 'size of the object');
-      return { value: source.sizeBytes / MB / seconds };
+      return { value: source.sizeBytes / MB / seconds, more: { writeSeconds, uploadSeconds: seconds - writeSeconds } };
+    },
+  },
+  {
+    id: 'read-while-upload', title: 'cold 64 KiB files read one by one while 1 GiB is uploaded', unit: 'ms', systems: mounts, targets: [{ ofMore: 'msAlone', ratio: 2 }],
+    async run(context) {
+      const { s3 } = context.world;
+      const source = big(context.world, GiB);
+      await s3.setLatency(0);
+      await s3.putDirectory(`${context.prefix}cold/`);
+      await inParallel(Array.from({ length: scatteredFiles }, (_, i) => i), (i) => s3.putBytes(`${context.prefix}cold/f${i}`, Buffer.alloc(scatteredBytes, i & 0xff)));
+      await s3.setLatency(context.latencyMs);
+      await context.settleDisk();
+      let batch = 0;
+      const read = async (): Promise<number[]> => (await context.probe<{ ms: number[] }>('scattered', path.join(context.path, 'cold'), scatteredAtOnce, batch++)).ms;
+      await read(); // the directory is known
+      const msAlone = median(await read());
+      const ms: number[] = [];
+      const uploadSeconds = await context.measured(async () => {
+        const started = performance.now();
+        let isDone = false;
+        const upload = async (): Promise<void> => {
+          await context.shell(`cp ${quote(source.path)} "$M/big"`);
+          await context.mounted.uploaded(1);
+        };
+        const uploaded = upload().finally(() => (isDone = true));
+        while (!isDone && batch * scatteredAtOnce < scatteredFiles) ms.push(...(await read()));
+        await uploaded;
+        return (performance.now() - started) / 1000;
+      });
+      return { value: median(ms), more: { msAlone, reads: ms.length, uploadSeconds } };
     },
   },
   {
@@ -169,17 +204,18 @@ export const remoteWorkloads: readonly Workload[] = [
       const count = context.fewerForPeers(2000);
       const { dir, tar, files } = await archive(context, count);
       const started = performance.now();
+      let writeSeconds = 0;
       if (context.system === 'client') await context.world.s3.uploadTree(context.prefix, dir, files);
       else {
         await context.measured(async () => {
-          await context.shell(`tar xf ${quote(tar)} -C "$M"`);
+          writeSeconds = await context.shell(`tar xf ${quote(tar)} -C "$M"`);
           await context.mounted.uploaded(count);
         });
       }
       const seconds = (performance.now() - started) / 1000;
       const arrived = new Map((await context.world.s3.list(context.prefix)).map(({ key, sizeBytes }) => [key, sizeBytes]));
       expect(files.every((file) => arrived.get(file.name) === file.sizeBytes), 'objects in S3');
-      return { value: count / seconds };
+      return { value: count / seconds, more: { writeSeconds, uploadSeconds: seconds - writeSeconds } };
     },
   },
 ];

@@ -13,15 +13,20 @@ import { StoreError } from './store-error.js';
 export const wholeBodyBytesMax = 16 << 20;
 const pieceBytes = 1 << 20;
 
-/** Kept for the next part: what a sender of parts has in flight, in each of its threads. */
-const sparesMax = 2;
+/** Kept for the next part: what one thread of a sender of parts may have in flight. */
+const sparesMax = 12;
+/** And so long after the last one: between two uploads nothing is kept. */
+const keptMs = 2000;
 
 /**
  * Buffers of parts, used again: as garbage they would pile up to many times what is in flight before they are collected. A buffer is given back only once
  * its request was answered, so no socket still holds it.
  */
 export class PartBuffers {
-  private readonly spares: Buffer[] = [];
+  private spares: Buffer[] = [];
+  private timer: { refresh(): unknown } | undefined;
+
+  constructor(private readonly setTimer: (run: () => void, ms: number) => { refresh(): unknown } = (run, ms) => setTimeout(run, ms).unref()) {}
 
   /** Exactly `lengthBytes` long, its content arbitrary. */
   take(lengthBytes: number): Buffer {
@@ -31,6 +36,8 @@ export class PartBuffers {
 
   give(buffer: Uint8Array): void {
     if (this.spares.length < sparesMax) this.spares.push(Buffer.from(buffer.buffer)); // all of it, not only what was used
+    if (this.timer) this.timer.refresh();
+    else this.timer = this.setTimer(() => (this.spares = []), keptMs);
   }
 }
 

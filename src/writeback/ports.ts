@@ -118,7 +118,7 @@ export const defaultWritebackConfig: Omit<WritebackConfig, 'scratchDir'> = {
   atOnceBytesMax: 256 * 1024,
   uploadsMax: 8,
   partBytes: 8 * MiB,
-  partsInFlightMax: 16,
+  partsInFlightMax: 12,
   copyPartBytes: 512 * MiB,
   reuseAboveBytes: 64 * MiB,
   reusePartBytesMin: 5 * MiB,

@@ -6,7 +6,7 @@ import { expectAllIsWell, fsCommands } from './fs-commands.js';
 import { Model } from './model.js';
 
 /** So small that files of a few hundred kilobytes go in parts, are copied by parts, and are too large to be fetched for a swap. */
-const writeback = { singlePutBytesMax: 128 * 1024, partBytes: 64 * 1024, copyBytesMax: 300_000, copyPartBytes: 100_000, metadataPutBytesMax: 64 * 1024, holdBytesMax: 150_000 };
+const writeback = { atOnceBytesMax: 32 * 1024, singlePutBytesMax: 128 * 1024, partBytes: 64 * 1024, copyBytesMax: 300_000, copyPartBytes: 100_000, metadataPutBytesMax: 64 * 1024, holdBytesMax: 150_000 };
 
 test(`any sequence of operations, crashes, outages and strangers leaves what a plain tree would (HEARTHFS_MODEL_SEED=${modelSeed})`, async () => {
   await checkModel('file-system model', fc.asyncProperty(fc.commands(fsCommands, commandOptions(100)), async (commands) => {
