@@ -80,6 +80,7 @@ test('waiting for a connection is bounded by the deadline, and who gave up is no
   const { port } = await serve((socket) => held.push(socket));
   const http = client(1);
   const first = http.send(get(port));
+  while (held.length < 1) await new Promise((resolve) => setImmediate(resolve));
   expect((await failure(http.send(get(port, { deadlineMs: 30 })))).details.code).toBe('ETIMEDOUT');
   expect(held.length).toBe(1);
   held[0]!.write(ok('late but there'));
@@ -275,13 +276,8 @@ test('an upload that is cut, or aborted, in the middle of its body fails, and th
 });
 
 test('a body that does not move is given up after the idle limit', async () => {
-  const sockets: Socket[] = [];
-  const { port } = await serve((socket) => {
-    sockets.push(socket);
-    socket.pause();
-  });
+  const { port } = await serve((socket) => void socket.pause());
   expect((await failure(client().send(put(port, Buffer.alloc(64 << 20), { idleMs: 60 })))).details.code).toBe('ETIMEDOUT');
-  expect(sockets.length).toBe(1);
 });
 
 test('the limit of connections counts uploads, too', async () => {
