@@ -8,6 +8,7 @@ export class Call implements RequestContext {
   openFlags = 0;
   private controller: AbortController | undefined;
   private interrupted = false;
+  private wholeUnique: bigint | undefined;
 
   constructor(
     readonly opcode: number,
@@ -22,7 +23,7 @@ export class Call implements RequestContext {
   }
 
   get unique(): bigint {
-    return (BigInt((this.uniqueHigh & 0x7fff_ffff) >>> 0) << 32n) | BigInt(this.uniqueLow);
+    return (this.wholeUnique ??= (BigInt((this.uniqueHigh & 0x7fff_ffff) >>> 0) << 32n) | BigInt(this.uniqueLow));
   }
 
   get key(): number {

@@ -47,6 +47,10 @@ describe('numbers and names', () => {
 
   it('names may have 255 bytes, not none and not 256', () => {
     expect(decode(Opcode.LOOKUP, pack('é'.repeat(127) + 'x'))).toMatchObject({ name: 'é'.repeat(127) + 'x' });
+    expect(decode(Opcode.LOOKUP, pack('x'.repeat(255)))).toMatchObject({ name: 'x'.repeat(255) });
+    expect(decode(Opcode.RENAME, pack(7n, 'a b', 'ü'))).toMatchObject({ name: 'a b', newName: 'ü' });
+    expect(() => decode(Opcode.LOOKUP, pack('x'.repeat(256)))).toThrow(expect.objectContaining({ errno: 36 }));
+    expect(() => decode(Opcode.LOOKUP, Buffer.from('unterminated'))).toThrow(expect.objectContaining({ errno: 22 }));
     expect(() => decode(Opcode.LOOKUP, pack('é'.repeat(128)))).toThrow(expect.objectContaining({ errno: 36 }));
     expect(() => decode(Opcode.LOOKUP, pack(''))).toThrow(expect.objectContaining({ errno: 22 }));
   });

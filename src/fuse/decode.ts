@@ -72,6 +72,17 @@ export class Frame {
     if (nul < 0 || nul >= this.end) throw malformed(this, 'unterminated name');
     return this.buffer.subarray(at, nul);
   }
+
+  /** Where the NUL is that ends a name of ASCII letters; -1 if it is another, or not a name. Most are such, and want no view of their bytes to become a string. */
+  endOfPlainName(at: number): number {
+    const last = Math.min(this.end, at + nameBytesMax + 1);
+    for (let i = at; i < last; i++) {
+      const byte = this.buffer[i]!;
+      if (byte === 0) return i > at ? i : -1;
+      if (byte > 0x7f) return -1;
+    }
+    return -1;
+  }
 }
 
 export function malformed(frame: Frame, what: string): FsError {
@@ -85,6 +96,11 @@ function need(frame: Frame, bytes: number): void {
 /** A name and where the byte after its terminator is. One decoder state is enough: names are taken one after the other. */
 let nextAt = 0;
 function name(frame: Frame, at: number): string {
+  const plainEnd = frame.endOfPlainName(at);
+  if (plainEnd >= 0) {
+    nextAt = plainEnd + 1;
+    return frame.buffer.toString('latin1', at, plainEnd);
+  }
   const bytes = frame.bytesUntilNul(at);
   nextAt = at + bytes.length + 1;
   if (bytes.length === 0) throw malformed(frame, 'empty name');
