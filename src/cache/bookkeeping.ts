@@ -8,10 +8,13 @@ const staleMax = 50_000;
 export class Bookkeeping {
   /** What the cache held by the books of the last run. */
   readonly bookedBytes: number;
+  /** And how many files, about. */
+  readonly bookedFiles: number;
   private readonly stale = new Set<number>();
 
   constructor(private readonly db: Db, private readonly rows: ContentRows, private readonly index: EvictionIndex, private readonly usedBytes: () => number) {
     this.bookedBytes = Number(db.fact('content.bytes') ?? 0);
+    this.bookedFiles = Number(db.fact('content.files') ?? 0);
   }
 
   get isBehind(): boolean { return this.stale.size > 0; }
@@ -25,6 +28,11 @@ export class Bookkeeping {
     this.stale.delete(id);
   }
 
+  writeSums(): void {
+    this.db.setFact('content.bytes', String(this.usedBytes()));
+    this.db.setFact('content.files', String(this.index.count));
+  }
+
   write(count: number): void {
     this.db.tx(() => {
       for (const id of this.stale) {
@@ -33,7 +41,7 @@ export class Bookkeeping {
         if (state) this.rows.setState(id, state);
         this.stale.delete(id);
       }
-      this.db.setFact('content.bytes', String(this.usedBytes()));
+      this.writeSums();
     });
   }
 }

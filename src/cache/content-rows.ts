@@ -41,7 +41,6 @@ export class ContentRows {
     this.db.prepare<[Buffer, Buffer | null, number]>('UPDATE content SET missing = ?, unsynced = ?, checksums = NULL WHERE id = ?').run(missing, unsynced, id);
   }
 
-  /** Reads the whole table. */
   dirty(): number[] {
     return this.db.prepare<[], { id: number }>('SELECT id FROM content WHERE dirty = 1').all().map(({ id }) => id);
   }

@@ -113,6 +113,7 @@ export class ContentStore implements ContentHost {
       this.space.changed();
     });
     this.evictor = new Evictor(this.db, this.index, this.leaving, this.metrics, { remove: (id) => this.remove(id), know: (id) => this.ensureIndexed(id) });
+    this.index.expect(this.books.bookedFiles);
     if (!this.db.previous.clean) this.rows.dirty().forEach((id) => this.syncs.inherit(id)); // now: an upload may ask before all is loaded
     this.loading = loadIndex(this.rows, this.index, this.stopping.signal).then(() => {
       this.isLoaded = !this.stopping.signal.aborted;
@@ -485,7 +486,7 @@ export class ContentStore implements ContentHost {
     try {
       await this.sync(new Set([...this.syncs.unsyncedIds, ...this.syncs.unstoredIds]));
       while (this.books.isBehind) this.books.write(5000);
-      if (this.isLoaded) this.db.setFact('content.bytes', String(this.usedBytes()));
+      if (this.isLoaded) this.books.writeSums();
       if (this.leaving.size > 0) {
         await this.db.durable();
         await this.leaving.finishAll();

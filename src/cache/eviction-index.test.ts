@@ -111,6 +111,18 @@ describe('eviction order', () => {
     expect(index.has(777_777)).toBe(true);
     expect(index.victim()).toBe(1);
   });
+
+  test('with a hint the room for all files is there before the first, and it is no limit', () => {
+    const index = new EvictionIndex();
+    index.expect(100_000);
+    const before = process.memoryUsage().arrayBuffers;
+    for (let id = 1; id <= 100_000; id++) index.add(id, fresh);
+    expect(process.memoryUsage().arrayBuffers).toBeLessThanOrEqual(before);
+    for (let id = 100_001; id <= 200_000; id++) index.add(id, fresh);
+    expect([index.count, index.bytesOf(1), index.bytesOf(200_000)]).toEqual([200_000, 4096, 4096]);
+    index.expect(10);
+    expect(index.victim()).toBe(1);
+  });
 });
 
 test('the id table behaves like a Map', () => {

@@ -63,6 +63,12 @@ export class EvictionIndex {
   private readonly table = new IdTable((slot) => this.ids[slot]!);
   private readonly ghosts = new Set<number>();
 
+  /** Room for so many files: a hint, which spares a big cache the copying of all its arrays in one stretch as they grow. */
+  expect(count: number): void {
+    if (count > this.ids.length) this.grow(count);
+    this.table.expect(count);
+  }
+
   get count(): number { return this.table.size; }
   has(id: number): boolean { return this.table.get(id) !== nil; }
 
@@ -241,12 +247,11 @@ export class EvictionIndex {
       this.free = this.next[slot]!;
       return slot;
     }
-    if (this.used === this.ids.length) this.grow();
+    if (this.used === this.ids.length) this.grow(this.ids.length * 2);
     return this.used++;
   }
 
-  private grow(): void {
-    const size = this.ids.length * 2;
+  private grow(size: number): void {
     const copy = <T extends Float64Array | Uint32Array | Uint8Array | Int32Array>(to: T, from: T): T => {
       to.set(from);
       return to;

@@ -9,6 +9,11 @@ export class IdTable {
   private slots = new Int32Array(128).fill(empty);
   constructor(private readonly idOf: (slot: number) => number) {}
 
+  /** Room for so many at once: growing step by step moves all of them every time. */
+  expect(count: number): void {
+    while (count * 2 > this.slots.length) this.rehash();
+  }
+
   /** -1 if there is none. */
   get(id: number): number {
     const mask = this.slots.length - 1;

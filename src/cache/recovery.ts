@@ -24,7 +24,9 @@ export interface RecoveryReport {
   readonly files: number;
 }
 
-const loadBatch = 1000;
+/** Rows per turn: about a millisecond. */
+const loadBatch = 250;
+const removedAtOnce = 1000;
 const statsAtOnce = 32;
 /** Of the files that were not found by their directory's listing: looked for on the spot, so few in a row. */
 const missingAtOnce = 64;
@@ -154,9 +156,9 @@ async function look(options: ScanOptions): Promise<RecoveryReport> {
     if (index.isSet(id, Flag.dirty)) report.lost.push(id);
     else vanished.push(id);
   }
-  for (let at = 0; at < vanished.length; at += loadBatch) {
+  for (let at = 0; at < vanished.length; at += removedAtOnce) {
     if (options.signal.aborted) return report;
-    options.vanished(vanished.slice(at, at + loadBatch));
+    options.vanished(vanished.slice(at, at + removedAtOnce));
     await turn();
   }
   report.vanished = vanished.length;

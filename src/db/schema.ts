@@ -130,4 +130,11 @@ CREATE TABLE block_digest (ino INTEGER PRIMARY KEY, gen INTEGER NOT NULL, block 
 ALTER TABLE content ADD COLUMN unsynced BLOB;
 `,
   },
+  {
+    version: 4,
+    sql: `
+-- cache: what a run that crashed had not uploaded is asked for before the mount serves, also of a table with a million rows.
+CREATE INDEX content_dirty ON content(id) WHERE dirty = 1;
+`,
+  },
 ];
