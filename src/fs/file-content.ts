@@ -183,10 +183,7 @@ export class FileContents {
   drop(inode: Inode): void {
     if (inode.content === null) return;
     const { contents } = this.deps;
-    if (contents.isDirty(inode.content) || this.existing(inode)) { // a dirty one also if it is lost
-      contents.setDirty(inode.content, false);
-      contents.remove(inode.content);
-    }
+    if (contents.isDirty(inode.content) || this.existing(inode)) contents.remove(inode.content); // a dirty one also if it is lost
     inode.content = null;
   }
 
