@@ -1,3 +1,4 @@
+import { LRUCache } from 'lru-cache';
 import type { Db } from '../db/db.js';
 import type { ETag, Key, Part } from '../s3/object-store.js';
 
@@ -40,16 +41,26 @@ interface Row {
   sent_at: number; outcome: AttemptOutcome;
 }
 
+/** Several times what is under way at once. */
+const knownMax = 1024;
+
 export class AttemptTable {
+  /** A visit asks several times, and mostly there is none. */
+  private readonly known = new LRUCache<Key, Attempt | 'none'>({ max: knownMax });
+
   constructor(private readonly db: Db) {}
 
   get(key: Key): Attempt | undefined {
-    const row = this.db.prepare<[string], Row>('SELECT * FROM attempt WHERE key = ?').getRow(key, key);
-    return row && fromRow(row);
+    let known = this.known.get(key);
+    if (known === undefined) {
+      const row = this.db.prepare<[string], Row>('SELECT * FROM attempt WHERE key = ?').getRow(key, key);
+      this.known.set(key, (known = row ? fromRow(row) : 'none'));
+    }
+    return known === 'none' ? undefined : known;
   }
 
   has(key: Key): boolean {
-    return this.db.prepare('SELECT 1 FROM attempt WHERE key = ?').getRow(key, key) !== undefined;
+    return this.get(key) !== undefined;
   }
 
   /** True if any key strictly below `prefix` has one. */
@@ -59,25 +70,35 @@ export class AttemptTable {
 
   /** In a transaction. */
   put(attempt: Attempt): void {
-    this.db.prepare(`INSERT OR REPLACE INTO attempt (key, op, nonce, expected, source_key, source_etag, ino, gen, mgen, upload_id, part_size, parts, sent_at, outcome)
-      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
-      .late(attempt.key, attempt.key, attempt.op, attempt.nonce, attempt.expected, attempt.sourceKey, attempt.sourceEtag, attempt.ino, attempt.gen, attempt.mgen,
-        attempt.uploadId, attempt.partSizeBytes, attempt.parts.length === 0 ? null : JSON.stringify(attempt.parts), attempt.sentAtMs, attempt.outcome);
+    const statement = this.db.prepare(`INSERT OR REPLACE INTO attempt (key, op, nonce, expected, source_key, source_etag, ino, gen, mgen, upload_id, part_size, parts, sent_at, outcome)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`);
+    const row = toRow(attempt);
+    if (this.has(attempt.key)) statement.late(attempt.key, ...row);
+    else statement.lateNew(attempt.key, ...row);
+    this.becomes(attempt.key, attempt);
   }
 
   /** In a transaction. */
   setOutcome(key: Key, outcome: AttemptOutcome): void {
-    this.db.prepare('UPDATE attempt SET outcome = ? WHERE key = ?').run(outcome, key);
+    const attempt = this.get(key);
+    if (attempt) this.put({ ...attempt, outcome });
   }
 
   /** In a transaction: the upload and its acknowledged parts, so that a crash does not send them again. */
   setParts(key: Key, uploadId: string | null, parts: readonly Part[]): void {
-    this.db.prepare('UPDATE attempt SET upload_id = ?, parts = ? WHERE key = ?').run(uploadId, parts.length === 0 ? null : JSON.stringify(parts), key);
+    const attempt = this.get(key);
+    if (attempt) this.put({ ...attempt, uploadId, parts: [...parts] }); // the caller's list may grow
   }
 
   /** In a transaction. */
   remove(key: Key): void {
+    this.becomes(key, 'none');
     this.db.prepare('DELETE FROM attempt WHERE key = ?').late(key, key);
+  }
+
+  private becomes(key: Key, attempt: Attempt | 'none'): void {
+    this.known.set(key, attempt);
+    this.db.onRollback(() => this.known.delete(key));
   }
 
   /** All, or those with one outcome. Bounded by uploads in parallel, plus 15 minutes of lost answers. */
@@ -86,6 +107,11 @@ export class AttemptTable {
       ? this.db.prepare<[], Row>('SELECT * FROM attempt ORDER BY key').all().map(fromRow)
       : this.db.prepare<[string], Row>('SELECT * FROM attempt WHERE outcome = ? ORDER BY key').all(outcome).map(fromRow);
   }
+}
+
+function toRow(attempt: Attempt): unknown[] {
+  return [attempt.key, attempt.op, attempt.nonce, attempt.expected, attempt.sourceKey, attempt.sourceEtag, attempt.ino, attempt.gen, attempt.mgen,
+    attempt.uploadId, attempt.partSizeBytes, attempt.parts.length === 0 ? null : JSON.stringify(attempt.parts), attempt.sentAtMs, attempt.outcome];
 }
 
 function fromRow(row: Row): Attempt {

@@ -198,3 +198,50 @@ test('whether a key has a row is remembered, and forgotten with each change, com
   expect(journal.has('k')).toBe(false);
   undone(() => journal.mark('k', 1000));
 });
+
+test('what is remembered of attempts, rows and walks is what the tables say, also after a rollback', () => {
+  const attempt = (key: string, nonce: string): Attempt => ({
+    key, op: 'put', nonce, expected: null, sourceKey: null, sourceEtag: null, ino: 7, gen: 1, mgen: 1, uploadId: null, partSizeBytes: null, parts: [], sentAtMs: 5, outcome: 'sent',
+  });
+  const attempts = new AttemptTable(db);
+  const check = (): void => {
+    const fresh = new AttemptTable(db);
+    for (const key of ['a', 'b', 'c']) expect(attempts.get(key)).toEqual(fresh.get(key));
+    const freshJournal = new Journal(db, clock);
+    for (const key of ['a', 'b', 'c']) expect(journal.get(key)).toEqual(freshJournal.get(key));
+    expect(journal.walks()).toEqual(freshJournal.walks());
+  };
+  const change = (): void => {
+    attempts.put(attempt('a', 'second'));
+    attempts.remove('b');
+    attempts.put(attempt('c', 'first'));
+    attempts.setOutcome('c', 'ambiguous');
+    attempts.setOutcome('never', 'ambiguous');
+    journal.mark('a', 500);
+    journal.park('a', 'access-denied', 'no');
+    journal.clear('b');
+    journal.mark('c', 100);
+    journal.addWalk(9, 'new/');
+    journal.removeWalk(journal.walks()[0]!.id);
+    check();
+  };
+  db.tx(() => {
+    attempts.put(attempt('a', 'first'));
+    attempts.put(attempt('b', 'first'));
+    journal.mark('a', 1000);
+    journal.mark('b', 1000);
+    journal.addWalk(8, 'old/');
+  });
+  check();
+  const before = [attempts.list(), journal.list(10), journal.walks()];
+  expect(() => db.tx(() => {
+    change();
+    throw new Error('no');
+  })).toThrow('no');
+  expect([attempts.list(), journal.list(10), journal.walks()]).toEqual(before);
+  check();
+  db.tx(change);
+  check();
+  expect([attempts.get('a')?.nonce, attempts.has('b'), attempts.get('c')?.outcome, attempts.has('never')]).toEqual(['second', false, 'ambiguous', false]);
+  expect([journal.get('a')?.parked, journal.has('b'), journal.walks().map(({ oldPrefix }) => oldPrefix)]).toEqual(['access-denied', false, ['new/']]);
+});

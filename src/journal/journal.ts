@@ -49,6 +49,8 @@ export class Journal {
   private readonly recentMarks: LRUCache<Key, { readonly atMs: number; readonly delayMs: number }>;
   /** Every reply about a file asks whether its key has a row, and every mark what the row says. */
   private readonly known: LRUCache<Key, KnownRow>;
+  /** Every look for work asks; there are hardly ever any. */
+  private knownWalks: readonly WalkRow[] | undefined;
   private notifying = false;
   /** The earliest due time among the marks that the listeners are about to hear of. */
   private earliestDueMs = Infinity;
@@ -189,18 +191,25 @@ export class Journal {
 
   /** In a transaction (J8). */
   addWalk(ino: number, oldPrefix: string): void {
+    this.walksChange();
     this.db.prepare('INSERT INTO walk (ino, old_prefix) VALUES (?, ?)').run(ino, oldPrefix);
     this.notifyAfterCommit();
   }
 
-  walks(): WalkRow[] {
-    return this.db.prepare<[], { id: number; ino: number; old_prefix: string }>('SELECT * FROM walk ORDER BY id').all()
+  walks(): readonly WalkRow[] {
+    return this.knownWalks ??= this.db.prepare<[], { id: number; ino: number; old_prefix: string }>('SELECT * FROM walk ORDER BY id').all()
       .map(({ id, ino, old_prefix }) => ({ id, ino, oldPrefix: old_prefix }));
   }
 
   /** In a transaction. */
   removeWalk(id: number): void {
+    this.walksChange();
     this.db.prepare('DELETE FROM walk WHERE id = ?').run(id);
+  }
+
+  private walksChange(): void {
+    this.knownWalks = undefined;
+    this.db.onRollback(() => (this.knownWalks = undefined));
   }
 
   /** Called once after each commit that marked something, with the time at which something may be due at the earliest; answers how to stop it. */
