@@ -15,19 +15,19 @@ import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { AssertionError, assert } from '../base/assert.js';
 import { realDisk, type Disk } from '../base/disk.js';
-import { errorCode } from '../base/errno.js';
 import type { Log } from '../base/log.js';
 import type { Metrics } from '../base/metrics.js';
 import { randomId } from '../base/random-id.js';
 import { Ballast } from './ballast.js';
 import { Checkpointer } from './checkpointer.js';
-import { explain, openFile, redoPath, runAgain } from './database-file.js';
+import { explain, openFile, redoPath } from './database-file.js';
 import { DbError, isFull, translateSqliteError } from './db-error.js';
-import { enterTransaction, gateBytes, leaveTransaction } from './gate.js';
-import { GroupSync, type PendingSync } from './group-sync.js';
+import { gateBytes } from './gate.js';
+import { Group } from './group.js';
+import { GroupSync } from './group-sync.js';
 import { Hooks } from './hooks.js';
 import { IdAllocator } from './ids.js';
-import { LateRows, type LateWrite, type RowKey } from './late-rows.js';
+import type { LateWrite, RowKey } from './late-rows.js';
 import { takeOver, type PreviousRun } from './previous-run.js';
 import { RedoLog, type Loggable } from './redo-log.js';
 import { claimDirectory, lockDirectory, refuseLostDatabase } from './state-dir.js';
@@ -50,12 +50,6 @@ export interface DbOptions {
 type Sync<T> = T extends PromiseLike<unknown> ? never : T;
 
 const ballastBytesDefault = 64 * 1024 * 1024;
-/** How long an accepted transaction may wait for others to be committed with: what they all touch is written once. The log, an area of it, bounds it too. */
-const groupMs = 100;
-/** While the checkpoint worker is at work: shorter than what it waits for (`gate`). */
-const checkpointGroupMs = 10;
-/** A group that found the disk full is tried again this much later. */
-const fullRetryMs = 1000;
 /** How often a quiet database is checkpointed and lost ballast taken back. */
 const upkeepMs = 30_000;
 
@@ -65,20 +59,14 @@ export class Db implements TransactionOwner {
   private readonly wal: WalFile;
   private readonly syncs: GroupSync;
   private readonly checkpointer: Checkpointer;
-  private readonly redo: RedoLog;
-  private readonly late = new LateRows();
+  private readonly group: Group;
   private readonly log: Log;
   private readonly metrics: Metrics;
   // constants
   readonly path: string;
   readonly previous: PreviousRun;
-  private readonly gate: Int32Array;
   private readonly unlock: () => void;
   private readonly onFatal: (error: Error) => void;
-  private readonly begin: Database.Statement;
-  private readonly commit: Database.Statement;
-  private readonly rollback: Database.Statement;
-  private readonly storeNumber: Database.Statement;
   // state
   private readonly statements = new Map<string, Statement<never, unknown>>();
   private readonly allocators = new Map<string, IdAllocator>();
@@ -89,7 +77,6 @@ export class Db implements TransactionOwner {
   /** A hook that throws is a bug, and durable state is involved, so the process stops. */
   private readonly hooks = new Hooks((error) => this.fail(new AssertionError('a transaction hook failed', { cause: error })));
   private failure: Error | undefined;
-  private groupTimer: NodeJS.Timeout | undefined;
   private closing: Promise<void> | undefined;
   private readonly timer: NodeJS.Timeout;
 
@@ -121,23 +108,23 @@ export class Db implements TransactionOwner {
     this.unlock = unlock;
     this.onFatal = options.onFatal ?? ((error) => setImmediate(() => { throw error; }));
     const shared = new SharedArrayBuffer(gateBytes);
-    this.gate = new Int32Array(shared);
-    this.begin = sql.prepare('BEGIN IMMEDIATE');
-    this.commit = sql.prepare('COMMIT');
-    this.rollback = sql.prepare('ROLLBACK');
-    this.storeNumber = sql.prepare("INSERT INTO fact (name, value) VALUES ('redo', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value");
     this.wal = new WalFile(`${path}-wal`, disk);
     this.wal.syncNow(); // what it holds may be journaled only in the log that starts over now
-    this.redo = RedoLog.open(disk, redoPath(options.dir), Number(this.fact('redo') ?? 0), Number.parseInt(randomId().slice(0, 8), 16));
+    const redone = sql.prepare<[], { value: string }>("SELECT value FROM fact WHERE name = 'redo'").get()?.value;
+    const redo = RedoLog.open(disk, redoPath(options.dir), Number(redone ?? 0), Number.parseInt(randomId().slice(0, 8), 16));
     this.checkpointer = new Checkpointer(path, shared, () => {
-      this.flush();
+      this.group.flush();
       sql.pragma('wal_checkpoint(PASSIVE)');
     }, options.log, options.metrics);
+    this.group = new Group({
+      sql, redo, wal: this.wal, gate: new Int32Array(shared), ballast, checkpointer: this.checkpointer, log: options.log, metrics: options.metrics,
+      isRunning: () => this.depth > 0, failure: () => this.failure, failed: (error) => this.fail(error),
+    });
     this.syncs = new GroupSync(options.metrics, {
-      seq: () => this.sequence, begin: () => this.beginSync(), advanced: () => this.hooks.durableUpTo(this.syncs.durableSeq), failed: (error) => this.fail(error),
+      seq: () => this.sequence, begin: () => this.group.beginSync(this.sequence), advanced: () => this.hooks.durableUpTo(this.syncs.durableSeq), failed: (error) => this.fail(error),
     });
     this.previous = this.tx(() => takeOver(this, options.bootId ?? fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()));
-    this.flush();
+    this.group.flush();
     this.wal.syncNow(); // that a run began: else its power cut would pass for the orderly end of the one before
     disk.syncDirectorySync('db.dirsync', options.dir); // the names state.db, state.db-wal and redo
     this.ballast.take();
@@ -152,20 +139,23 @@ export class Db implements TransactionOwner {
 
   /** For `Statement`: what the running transaction has to write down. */
   wrote(statement: Loggable, params: readonly unknown[]): void {
-    this.redo.add(statement, params);
+    this.group.wrote(statement, params);
   }
 
   wroteLate(row: RowKey, statement: LateWrite & Loggable, params: readonly unknown[], isNew: boolean): void {
-    this.late.put(row, statement, params, isNew);
-    this.redo.add(statement, params);
+    this.group.wroteLate(row, statement, params, isNew);
   }
 
   settle(words: ReadonlySet<string>): void {
-    if (!this.late.isEmpty) this.settled(() => this.late.runNamed(words));
+    this.group.settle(words, this.depth > 0);
   }
 
   settleRow(table: string, row: RowKey): void {
-    if (!this.late.isEmpty) this.settled(() => this.late.runRow(table, row));
+    this.group.settleRow(table, row, this.depth > 0);
+  }
+
+  readFailed(): boolean {
+    return this.depth === 0 && this.group.readFailed();
   }
 
   /** The prepared statement of this SQL text, made once. A statement that writes outside a transaction is a transaction by itself. */
@@ -252,7 +242,7 @@ export class Db implements TransactionOwner {
 
   /** Moves the log into the database file now. */
   checkpoint(): Promise<void> {
-    if (this.groupTimer !== undefined) this.flushLate(); // the worker waits for the group, for a while
+    this.group.hurry(); // the worker waits for it, for a while
     return this.checkpointer.run();
   }
 
@@ -288,16 +278,18 @@ export class Db implements TransactionOwner {
     if (!this.sql.open) throw new DbError('stopped', 'The state database is closed');
     let result: T;
     try {
-      this.beginGroup();
+      this.group.begin();
       this.depth = 1;
       result = refusePromise(fn());
+      if (!this.group.isOpen) throw new AssertionError('a failure that ended the transaction was swallowed');
       if (this.doomed) throw new AssertionError('a failed nested transaction was swallowed', { cause: this.doomed.cause });
-      this.accept();
+      this.group.accept();
       this.sequence++;
     } catch (error) {
       this.depth = 0;
-      if (this.takeBack() && !isFull(error)) this.waitForGroup(0); // or a row of failures would run the same again and again
+      const wasRunAgain = this.group.takeBack();
       this.hooks.rollback();
+      if (wasRunAgain && !isFull(error)) this.group.hurry(); // or a row of failures would run the same again and again
       if (error instanceof Database.SqliteError && !isFull(error) && translateSqliteError(error) !== error) this.fail(error);
       throw error;
     } finally {
@@ -307,156 +299,6 @@ export class Db implements TransactionOwner {
     this.metrics.add('db.commits');
     this.hooks.commit();
     return result;
-  }
-
-  /** Who only reads, and so finds a full disk, is served from the log all the same. */
-  private settled(run: () => void): void {
-    try {
-      run();
-    } catch (error) {
-      if (this.depth > 0) throw error;
-      if (!isFull(error)) this.fail(error as Error);
-      this.takeBack();
-      if (this.failure) throw this.failure;
-    }
-  }
-
-  private accept(): void {
-    let isLogged: boolean;
-    try {
-      isLogged = this.redo.append();
-    } catch (error) {
-      if (errorCode(error) === 'ENOSPC') throw new Database.SqliteError('the redo log cannot grow', 'SQLITE_FULL');
-      throw new DbError('io', 'The redo log cannot be written', { cause: error });
-    }
-    if (isLogged) {
-      if (this.groupTimer === undefined) this.waitForGroup(this.checkpointer.isRunning ? checkpointGroupMs : groupMs);
-    } else {
-      this.redo.skip();
-      this.commitGroup();
-    }
-  }
-
-  private beginGroup(): void {
-    if (this.redo.isFull) this.turn();
-    this.beginSql();
-  }
-
-  private beginSql(): void {
-    if (this.sql.inTransaction) return;
-    enterTransaction(this.gate);
-    try {
-      this.begin.run();
-    } finally {
-      if (!this.sql.inTransaction) leaveTransaction(this.gate);
-    }
-  }
-
-  /** The log goes on where its older half is; for the next time, what is in this half is made durable elsewhere. */
-  private turn(): void {
-    this.flush();
-    if (!this.redo.canTurn) this.syncWalNow();
-    this.redo.turn();
-    const { number } = this.redo;
-    this.wal.sync().then(() => this.redo.walSynced(number), (cause: unknown) => this.fail(new Error('Cannot sync the state database', { cause })));
-  }
-
-  private syncWalNow(): void {
-    try {
-      this.wal.syncNow();
-    } catch (cause) {
-      this.fail(new Error('Cannot sync the state database', { cause }));
-      throw this.failure!;
-    }
-    this.redo.walSynced(this.redo.number);
-  }
-
-  /** The redo log makes durable what is accepted, unless the -wal alone holds something of it. */
-  private beginSync(): PendingSync {
-    const seq = this.sequence;
-    if (this.redo.isWhole) return { seq, run: () => this.redo.sync() };
-    this.flush();
-    const { number } = this.redo;
-    return { seq, run: async () => {
-      await this.wal.sync();
-      this.redo.walSynced(number);
-    } };
-  }
-
-  /** Commits what is accepted, and a transaction too long for the log. */
-  private commitGroup(): void {
-    this.late.runAll();
-    if (!this.redo.isEmpty || this.redo.isDirty) this.storeNumber.run(String(this.redo.number));
-    this.commit.run();
-    clearTimeout(this.groupTimer);
-    this.groupTimer = undefined;
-    this.redo.committed();
-    leaveTransaction(this.gate);
-    this.metrics.add('db.groups');
-    this.checkpointer.committed();
-  }
-
-  /** Commits what is accepted now. @throws DbError; on a full disk it stays accepted and is tried again, after anything else nothing goes on. */
-  private flush(): void {
-    if (!this.sql.inTransaction || this.failure) return;
-    assert(this.depth === 0, 'half a transaction must not be committed');
-    for (;;) {
-      try {
-        return this.commitGroup();
-      } catch (error) {
-        this.takeBack();
-        if (isFull(error) && this.ballast.release()) continue; // D5: the ballast made room
-        if (!isFull(error)) this.fail(error as Error);
-        throw translateSqliteError(error);
-      }
-    }
-  }
-
-  /** For good. What cannot be committed stays in the redo log, for the next start. */
-  private endGroup(): void {
-    clearTimeout(this.groupTimer);
-    try {
-      this.flush();
-    } catch (error) {
-      this.log.warn('accepted changes stay in the redo log', { room: 'db', error });
-    }
-    if (!this.sql.inTransaction) return;
-    this.rollback.run();
-    leaveTransaction(this.gate);
-  }
-
-  private waitForGroup(ms: number): void {
-    clearTimeout(this.groupTimer);
-    this.groupTimer = setTimeout(() => this.flushLate(), ms).unref();
-  }
-
-  private flushLate(): void {
-    clearTimeout(this.groupTimer);
-    this.groupTimer = undefined;
-    try {
-      this.flush();
-    } catch (error) {
-      if (!this.failure) this.waitForGroup(fullRetryMs);
-      this.log.warn('accepted changes wait in the redo log', { room: 'db', error });
-    }
-  }
-
-  /** SQLite is again where the last accepted transaction left it. It may have rolled back by itself (a full disk, an I/O error). @returns whether accepted ones had to be run again. */
-  private takeBack(): boolean {
-    const isUnchanged = this.sql.inTransaction && !this.redo.isDirty;
-    this.redo.discard();
-    if (isUnchanged) return false;
-    this.late.clear();
-    if (this.sql.inTransaction) this.rollback.run();
-    leaveTransaction(this.gate);
-    if (this.redo.isEmpty || this.failure) return false;
-    try {
-      this.beginSql();
-      runAgain(this.sql, this.redo.statementsOfGroup());
-    } catch (error) {
-      this.fail(new AssertionError('accepted transactions cannot be run again', { cause: error }));
-    }
-    return true;
   }
 
   private upkeep(): void {
@@ -474,13 +316,13 @@ export class Db implements TransactionOwner {
         await this.syncs.durable();
       }
     } finally {
-      this.endGroup();
+      this.group.end();
       await this.syncs.idle();
       await this.wal.close();
       await this.checkpointer.close();
       // The last connection's close moves the rest of the -wal into the file, syncs it, and removes the -wal.
       this.sql.close();
-      this.redo.close(this.redo.isEmpty && !fs.existsSync(`${this.path}-wal`));
+      this.group.close(!fs.existsSync(`${this.path}-wal`));
       this.unlock();
     }
   }

@@ -13,6 +13,8 @@ export interface TransactionOwner {
   /** A statement of these words is about to run. */
   settle(words: ReadonlySet<string>): void;
   settleRow(table: string, row: RowKey): void;
+  /** @returns whether the read that failed is worth another try. */
+  readFailed(): boolean;
 }
 
 export interface RunResult { readonly changes: number }
@@ -59,7 +61,7 @@ export class Statement<P extends unknown[] = unknown[], R = unknown> implements 
   get(...params: P): R | undefined {
     if (this.writes && !this.owner.inTransaction) return this.owner.tx<{ row: unknown }>(() => ({ row: this.get(...params) })).row as R | undefined;
     this.owner.settle(this.words);
-    const row = this.inner.get(...params) as R | undefined;
+    const row = this.writes ? this.inner.get(...params) as R | undefined : this.getOne(params);
     if (this.writes) this.owner.wrote(this, params);
     return row;
   }
@@ -68,19 +70,37 @@ export class Statement<P extends unknown[] = unknown[], R = unknown> implements 
   getRow(row: RowKey, ...params: P): R | undefined {
     assert(!this.writes, 'a statement that writes may look at more than a row');
     this.owner.settleRow(this.table, row);
-    return this.inner.get(...params) as R | undefined;
+    return this.getOne(params);
   }
 
   all(...params: P): R[] {
     if (this.writes && !this.owner.inTransaction) return this.owner.tx<unknown[]>(() => this.all(...params)) as R[];
     this.owner.settle(this.words);
-    const rows = this.inner.all(...params) as R[];
+    const rows = this.writes ? this.inner.all(...params) as R[] : this.getAll(params);
     if (this.writes) this.owner.wrote(this, params);
     return rows;
   }
 
   runLate(params: readonly unknown[]): void {
     this.inner.run(...params);
+  }
+
+  private getOne(params: readonly unknown[]): R | undefined {
+    try {
+      return this.inner.get(...params) as R | undefined;
+    } catch (error) {
+      if (!this.owner.readFailed()) throw error;
+      return this.inner.get(...params) as R | undefined;
+    }
+  }
+
+  private getAll(params: readonly unknown[]): R[] {
+    try {
+      return this.inner.all(...params) as R[];
+    } catch (error) {
+      if (!this.owner.readFailed()) throw error;
+      return this.inner.all(...params) as R[];
+    }
   }
 
   private runLater(row: RowKey, params: P, isNew: boolean): void {
