@@ -18,8 +18,9 @@ import { systems, type System, type SystemName } from './systems.js';
 import { Context, type Workload, type World } from './workload.js';
 import { localWorkloads } from './workloads-local.js';
 import { remoteWorkloads } from './workloads-remote.js';
+import { scaleWorkloads } from './workloads-scale.js';
 
-const workloads = [...localWorkloads, ...remoteWorkloads];
+const workloads = [...localWorkloads, ...remoteWorkloads, ...scaleWorkloads];
 const quickScale = 1 / 8;
 const filesRemovedAtOnceMax = 300;
 let mountCount = 0;
@@ -39,7 +40,7 @@ async function main(): Promise<void> {
     process.exitCode = 2;
     return;
   }
-  if (options.list) return workloads.forEach(({ id, title, unit }) => say(`${id.padEnd(14)} ${title} (${unit})`));
+  if (options.list) return workloads.forEach(({ id, title, unit }) => say(`${id.padEnd(17)} ${title} (${unit})`));
   if (process.getuid?.() !== 0) throw new Error('The benchmark mounts and drops caches: run it as root');
   const chosen = systems.filter((system) => options.systems.includes(system.name)).filter((system) => {
     const missing = system.missing();
@@ -89,10 +90,10 @@ async function measure(workload: Workload, chosen: readonly System[], options: B
         try {
           const sample = await once(workload, system, latencyMs, workload.cold ? coldPrefix : undefined, options, world, dir);
           samples.get(system.name)!.push(sample);
-          say(`${workload.id.padEnd(14)} ${String(latencyMs).padStart(3)} ms  ${system.name.padEnd(9)} ${short(sample.value)} ${workload.unit}${sample.cost ? `  (${sample.cost.cpuSeconds.toFixed(2)} s CPU, ${Math.round(sample.cost.peakRssBytes / 2 ** 20)} MiB)` : ''}`);
+          say(`${workload.id.padEnd(17)} ${String(latencyMs).padStart(3)} ms  ${system.name.padEnd(9)} ${short(sample.value)} ${workload.unit}${sample.cost ? `  (${sample.cost.cpuSeconds.toFixed(2)} s CPU, ${Math.round(sample.cost.peakRssBytes / 2 ** 20)} MiB)` : ''}`);
         } catch (error) {
           failures.set(system.name, `${error instanceof Error ? error.message : String(error)}\n${lastLog(path.join(dir, `m${mountCount}`))}`);
-          say(`${workload.id.padEnd(14)} ${String(latencyMs).padStart(3)} ms  ${system.name.padEnd(9)} failed: ${failures.get(system.name)!.slice(0, 2000)}`);
+          say(`${workload.id.padEnd(17)} ${String(latencyMs).padStart(3)} ms  ${system.name.padEnd(9)} failed: ${failures.get(system.name)!.slice(0, 2000)}`);
         }
       }
     }
@@ -109,8 +110,9 @@ async function once(workload: Workload, system: System, latencyMs: number, coldP
   mkdirSync(place);
   await world.s3.setLatency(0);
   if (coldPrefix === undefined) await world.s3.putDirectory(prefix);
+  const cacheDir = system.name === 'hearthfs' ? await workload.cacheDir?.(world, prefix) : undefined;
   await run('sync', [], { timeoutMs: 120_000 });
-  const mounted = await system.mount({ dir: place, prefix, s3: world.s3, profile: options.profile, hearthfsOptions: workload.hearthfsOptions ?? [] });
+  const mounted = await system.mount({ dir: place, prefix, s3: world.s3, cacheDir, profile: options.profile, hearthfsOptions: workload.hearthfsOptions ?? [] });
   let result: Sample | undefined;
   let failure: unknown;
   try {

@@ -8,6 +8,7 @@ describe('options of the benchmark', () => {
     expect(chosenWorkloads(all, ['cold'])).toEqual([{ id: 'cold-read' }, { id: 'cold-tar' }]);
     expect(chosenWorkloads(all, ['untar'])).toEqual([{ id: 'untar' }]);
     expect(chosenWorkloads(all, [])).toEqual(all);
+    expect(chosenWorkloads([{ id: 'cold-find' }, { id: 'cold-find-listing' }], ['cold-find'])).toEqual([{ id: 'cold-find' }]);
   });
 
   it('--only refuses what is no workload, and says which there are', () => {

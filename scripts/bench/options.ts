@@ -62,7 +62,8 @@ function count(option: string, text: string, min: number): number {
 
 /** Those that `--only` names, by id or by what ids begin with (`cold` is `cold-read`, `cold-tar`...). @throws if it names one that is not there. */
 export function chosenWorkloads<W extends { readonly id: string }>(all: readonly W[], only: readonly string[]): W[] {
-  const means = (word: string, { id }: W): boolean => id === word || id.startsWith(`${word}-`);
+  const isId = (word: string): boolean => all.some(({ id }) => id === word);
+  const means = (word: string, { id }: W): boolean => id === word || (!isId(word) && id.startsWith(`${word}-`));
   const unknown = only.filter((word) => !all.some((one) => means(word, one)));
   if (unknown.length > 0) throw new Error(`There is no workload ${unknown.join(', ')}: it is one of ${all.map(({ id }) => id).join(', ')}`);
   return all.filter((one) => only.length === 0 || only.some((word) => means(word, one)));

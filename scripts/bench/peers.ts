@@ -69,7 +69,7 @@ function peer({ name, options, start: startPeer }: Peer): System {
       await mkdir(cacheDir, { recursive: true });
       const child = await startPeer(place, mountpoint, cacheDir);
       await orDetach(child, mountpoint, () => ready(child, mountpoint, place));
-      return { path: mountpoint, pids: [child.pid!], uploaded: (count) => untilUploaded(place, count), unmount: () => detach(child, mountpoint) };
+      return { path: mountpoint, pids: [child.pid!], mountMs: 0, uploaded: (count) => untilUploaded(place, count), unmount: () => detach(child, mountpoint) };
     },
   };
 }

@@ -116,6 +116,27 @@ async function streams(dir: string, names: readonly string[]): Promise<number> {
   return (performance.now() - started) / 1000;
 }
 
+/** Milliseconds of each `stat`, one after the other for so long, with pauses: what somebody notices. */
+async function stats(dir: string, names: readonly string[], seconds: number): Promise<number[]> {
+  const ms: number[] = [];
+  for (const until = performance.now() + seconds * 1000; performance.now() < until; await new Promise((resolve) => setTimeout(resolve, 2))) {
+    const name = path.join(dir, names[ms.length % names.length]!);
+    ms.push(timed(() => fs.lstatSync(name)) * 1000);
+  }
+  return ms;
+}
+
+/** Each file is made, written, renamed and removed. */
+function churn(dir: string, count: number): void {
+  const block = Buffer.alloc(4096, 1);
+  for (let i = 0; i < count; i++) {
+    const [made, renamed] = [path.join(dir, `made-${i}`), path.join(dir, `renamed-${i}`)];
+    fs.writeFileSync(made, block);
+    fs.renameSync(made, renamed);
+    fs.unlinkSync(renamed);
+  }
+}
+
 async function main(): Promise<unknown> {
   const [first = '', second = '', third = '', fourth = ''] = args;
   switch (command) {
@@ -134,6 +155,8 @@ async function main(): Promise<unknown> {
       const names = fs.readFileSync(second, 'utf8').split('\n').map((name) => path.join(first, name));
       return { seconds: timed(() => { for (const name of names) fs.lstatSync(name); }), count: names.length };
     }
+    case 'stats': return { ms: await stats(first, fs.readFileSync(second, 'utf8').split('\n'), Number(third)) };
+    case 'churn': return { seconds: timed(() => churn(first, Number(second))) };
     case 'first-byte': {
       const buffer = Buffer.alloc(4096);
       const ms = fs.readdirSync(first).sort().map((name) => timed(() => {

@@ -13,6 +13,9 @@ import type { SmallFile } from './dataset.js';
 export const bucket = 'bench';
 const inFlight = 16;
 const partBytes = 8 << 20;
+export const filledPerDirectory = 1000;
+/** More than a symlink's object can hold: that it is a file shows in a listing. */
+const filledBytes = 8192;
 const mtime = '1700000000';
 const directoryType = 'application/x-directory';
 
@@ -103,12 +106,13 @@ export class S3Side {
     }
   }
 
-  async remove(prefix: string): Promise<void> {
-    for (;;) {
-      const found = (await this.store.list({ prefix })).objects;
-      if (found.length === 0) return;
-      await inParallel(found, ({ key }) => this.store.delete(key, 'any'));
-    }
+  /** Equal files of zeros, a thousand in a directory. */
+  fill(prefix: string, count: number): Promise<void> {
+    return this.server.fill({ bucket, prefix, count, perDirectory: filledPerDirectory, sizeBytes: filledBytes, metadata: metadata(0o100644) });
+  }
+
+  remove(prefix: string): Promise<void> {
+    return this.server.remove(bucket, prefix);
   }
 
   /** Bytes the server has sent so far. */

@@ -16,6 +16,8 @@ export interface Mounted {
   /** The directory; '' for the client, which has none. */
   readonly path: string;
   readonly pids: readonly number[];
+  /** From the command's start until it served; 0 where that is not measured. */
+  readonly mountMs: number;
   /** Resolves once S3 holds `count` files below the prefix. */
   uploaded(count: number): Promise<void>;
   unmount(): Promise<void>;
@@ -26,6 +28,8 @@ export interface Place {
   readonly prefix: string;
   readonly s3: S3Side;
   readonly profile: string | undefined;
+  /** Of hearthfs, if not a new one. */
+  readonly cacheDir: string | undefined;
   /** More options of `hearthfs mount`. */
   readonly hearthfsOptions: readonly string[];
 }
@@ -48,14 +52,14 @@ const ext4: System = {
   async mount({ dir }) {
     const where = path.join(dir, 'files');
     await mkdir(where, { recursive: true });
-    return { path: where, pids: [], uploaded: () => Promise.resolve(), unmount: () => Promise.resolve() };
+    return { path: where, pids: [], mountMs: 0, uploaded: () => Promise.resolve(), unmount: () => Promise.resolve() };
   },
 };
 
 const client: System = {
   name: 'client',
   missing: () => undefined,
-  mount: () => Promise.resolve({ path: '', pids: [], uploaded: () => Promise.resolve(), unmount: () => Promise.resolve() }),
+  mount: () => Promise.resolve({ path: '', pids: [], mountMs: 0, uploaded: () => Promise.resolve(), unmount: () => Promise.resolve() }),
 };
 
 const hearthfs: System = {
@@ -63,10 +67,11 @@ const hearthfs: System = {
   missing: () => undefined,
   async mount(place) {
     const mountpoint = path.join(place.dir, 'mnt');
-    const cacheDir = path.join(place.dir, 'cache');
+    const cacheDir = place.cacheDir ?? path.join(place.dir, 'cache');
     await mkdir(mountpoint, { recursive: true });
     const { server } = place.s3;
     const flags = place.profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${place.profile}`];
+    const started = performance.now();
     const child = start(process.execPath, [
       ...flags, program, 'mount', `s3://${bucket}/${place.prefix}`, mountpoint, '--endpoint', server.endpoint, '--path-style', '--cache-dir', cacheDir, '--cache-size', '20GiB', '--min-free', '1%', '--foreground', ...place.hearthfsOptions,
     ], place);
@@ -75,8 +80,9 @@ const hearthfs: System = {
       await ready(child, mountpoint, place);
       return until('the mount serves', () => control.call('status', {}), 20_000, 10);
     });
+    const mountMs = performance.now() - started;
     return {
-      path: mountpoint, pids: [status.supervisorPid, status.daemonPid],
+      path: mountpoint, mountMs, pids: [status.supervisorPid, status.daemonPid],
       async uploaded() {
         const { remaining } = await control.call('sync', { wait: true, path: null });
         if (remaining > 0) throw new Error(`${remaining} changes could not be uploaded`);

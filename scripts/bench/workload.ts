@@ -28,6 +28,10 @@ export interface Workload {
   readonly targets: readonly Target[];
   /** More options of `hearthfs mount` for it. */
   readonly hearthfsOptions?: readonly string[];
+  /** Its memory is what it is about: shown also where it is within bounds. */
+  readonly showsMemory?: boolean;
+  /** The cache directory hearthfs starts with; made by the first call. Default: an empty one. */
+  readonly cacheDir?: (world: World, prefix: string) => Promise<string>;
   /** Puts objects into S3 that all runs read, below `prefix`; those runs write nothing. */
   readonly cold?: (world: World, prefix: string) => Promise<void>;
   readonly run: (context: Context) => Promise<Result>;

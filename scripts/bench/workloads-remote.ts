@@ -37,6 +37,20 @@ async function coldBig(world: World, prefix: string): Promise<void> {
   await world.s3.upload(`${prefix}big`, big(world, GiB).path);
 }
 
+function walks(suffix: string, fields: Pick<Workload, 'systems' | 'targets' | 'hearthfsOptions'>): Workload[] {
+  const how = fields.hearthfsOptions === undefined ? '' : `, ${fields.hearthfsOptions.join(' ')}`;
+  return (['find', 'ls -lR'] as const).map((command) => ({
+    id: (command === 'find' ? 'cold-find' : 'cold-ls') + suffix, title: `${command} of 10,000 files in 100 directories, cold${how}`, unit: 'files/s', ...fields,
+    cold: (world, prefix) => coldTrees(world, prefix, 10_000, 1, 32),
+    async run(context) {
+      const { below, count } = coldTree(context, 10_000, 1, 32);
+      const { stdout, ms } = await context.measured(() => sh(command === 'find' ? `find "$M/${below}" -type f | wc -l` : `ls -lR "$M/${below}" | grep -c '^-'`, { env: { M: context.path }, timeoutMs: 1_800_000 }));
+      expect(Number(stdout) === count, `${stdout.trim()} of ${count} files found`);
+      return { value: count / (ms / 1000) };
+    },
+  }));
+}
+
 export const remoteWorkloads: readonly Workload[] = [
   {
     id: 'cold-read', title: 'sequential read of 1 GiB, cold', unit: 'MB/s', systems: mountsAndClient, targets: [{ of: 'client', ratio: 0.8 }], cold: coldBig,
@@ -112,16 +126,9 @@ export const remoteWorkloads: readonly Workload[] = [
       return { value: count / seconds };
     },
   },
-  ...(['find', 'ls -lR'] as const).map((command): Workload => ({
-    id: command === 'find' ? 'cold-find' : 'cold-ls', title: `${command} of 10,000 files in 100 directories, cold`, unit: 'files/s', systems: mounts, targets: [{ of: 'best peer', ratio: 5 }],
-    cold: (world, prefix) => coldTrees(world, prefix, 10_000, 1, 32),
-    async run(context) {
-      const { below, count } = coldTree(context, 10_000, 1, 32);
-      const { stdout, ms } = await context.measured(() => sh(command === 'find' ? `find "$M/${below}" -type f | wc -l` : `ls -lR "$M/${below}" | grep -c '^-'`, { env: { M: context.path }, timeoutMs: 1_800_000 }));
-      expect(Number(stdout) === count, `${stdout.trim()} of ${count} files found`);
-      return { value: count / (ms / 1000) };
-    },
-  })),
+  ...walks('', { systems: mounts, targets: [{ of: 'best peer', ratio: 5 }] }),
+  // What the operator may choose, and rclone does: no attributes but those that a listing shows
+  ...walks('-listing', { systems: ['hearthfs', 'rclone'], targets: [], hearthfsOptions: ['--attributes', 'listing'] }),
   {
     id: 'cold-flat', title: 'listing of one directory of 100,000 objects, cold', unit: 's', systems: mounts, targets: [{ limit: 6 }],
     async cold(world, prefix) {
@@ -138,7 +145,7 @@ export const remoteWorkloads: readonly Workload[] = [
     },
   },
   {
-    id: 'streams', title: '64 cold files of 16 MiB read at the same time', unit: 'MB/s', systems: mounts, targets: [],
+    id: 'streams', title: '64 cold files of 16 MiB read at the same time', unit: 'MB/s', systems: mounts, targets: [], showsMemory: true,
     async cold(world, prefix) {
       await world.s3.putDirectory(prefix);
       const source = world.data.big(16 << 20).path;

@@ -94,6 +94,11 @@ export class BucketAccess {
     if (removed.facts.length > 0) this.access.state.commit(...removed.facts);
   }
 
+  /** Every object whose key begins so. */
+  deleteAll(bucket: string, prefix: string): void {
+    for (const key of this.listKeys(bucket, prefix)) this.deleteObject(bucket, key);
+  }
+
   /** Multipart uploads that are neither completed nor aborted. */
   openUploads(bucket: string): Upload[] {
     return [...this.access.state.uploads.values()].map((open) => open.upload).filter((upload) => upload.bucket === bucket);

@@ -42,6 +42,8 @@ export interface S3Process {
   setCapabilities(capabilities: Partial<Capabilities>): Promise<void>;
   /** Makes many objects at once. */
   fill(what: Fill): Promise<void>;
+  /** Removes all objects below the prefix. */
+  remove(bucket: string, prefix: string): Promise<void>;
   down(): Promise<void>;
   up(): Promise<void>;
   releaseHung(): Promise<void>;
@@ -94,6 +96,7 @@ export async function startS3Process(options: S3ProcessOptions = {}): Promise<S3
     setFaults: async (rules, seed) => void (await control('PUT', 'faults', { rules, seed })),
     setCapabilities: async (capabilities) => void (await control('PUT', 'capabilities', capabilities)),
     fill: async (what) => void (await control('POST', 'fill', what)),
+    remove: async (bucket, prefix) => void (await control('POST', 'remove', { bucket, prefix })),
     down: async () => void (await control('PUT', 'down')),
     up: async () => void (await control('PUT', 'up')),
     releaseHung: async () => void (await control('PUT', 'release')),

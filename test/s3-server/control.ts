@@ -10,6 +10,7 @@
  *   PUT    /_control/down           { forMs? }                      refuses connections, comes back by itself after forMs
  *   PUT    /_control/up                                             (only reachable through a control port of its own)
  *   POST   /_control/fill           Fill                            makes many objects at once
+ *   POST   /_control/remove         { bucket, prefix }              removes all below the prefix
  *   PUT    /_control/release                                        cuts the requests that hang
  *   GET    /_control/stats          -> { counters, bytesIn, bytesOut, hung, cpuMs, rssBytes }
  *   GET    /_control/requests       -> LoggedRequest[], oldest first
@@ -59,6 +60,11 @@ function command(core: Core, what: string, body: unknown, viaS3Port: boolean): o
     }
     case 'PUT /_control/up': return faults.up().then(() => ({}));
     case 'POST /_control/fill': return new BucketAccess(core).fill(body as Fill).then(() => ({}));
+    case 'POST /_control/remove': {
+      const { bucket, prefix } = body as { bucket: string; prefix: string };
+      new BucketAccess(core).deleteAll(bucket, prefix);
+      return {};
+    }
     case 'PUT /_control/release':
       faults.releaseHung();
       return {};
