@@ -4,16 +4,19 @@ import type { SystemName } from './systems.js';
 
 const colours: Readonly<Record<SystemName, string>> = { ext4: '#8c959f', hearthfs: '#d4572a', s3fs: '#3b82b8', rclone: '#6a9e58', client: '#b59ad6' };
 const order: readonly SystemName[] = ['ext4', 'client', 'hearthfs', 's3fs', 'rclone'];
-const width = 860;
-const left = 330;
+const barsWidth = 420;
+/** Of a letter of a title, on the wide side: it must not leave the picture. */
+const letterWidth = 6.7;
 const right = 110;
 const barHeight = 11;
 const groupGap = 14;
 const top = 64;
 
-/** Bars show speed: a rate as it is, a time turned upside down; each group is relative to its fastest. */
+/** Bars show speed: a rate as it is, a time turned upside down; each group is relative to its fastest. What only one system did compares nothing and is left out. */
 export function chart(figures: readonly Figure[], latencyMs: number, notes: readonly string[]): string {
-  const shown = figures.filter((figure) => (figure.latencyMs === latencyMs || figure.workload.local === true) && valueOf(figure, 'hearthfs') !== undefined);
+  const shown = figures.filter((figure) => (figure.latencyMs === latencyMs || figure.workload.local === true) && valueOf(figure, 'hearthfs') !== undefined && order.filter((system) => valueOf(figure, system) !== undefined).length > 1);
+  const left = 24 + Math.ceil(letterWidth * Math.max(30, ...shown.map((figure) => figure.workload.title.length)));
+  const width = left + barsWidth + right;
   const parts: string[] = [];
   let y = top;
   for (const figure of shown) {
@@ -25,7 +28,7 @@ export function chart(figures: readonly Figure[], latencyMs: number, notes: read
     parts.push(`<text x="${left - 12}" y="${y + (bars.length * barHeight) / 2 + 4}" text-anchor="end">${escape(figure.workload.title)}</text>`);
     for (const bar of bars) {
       // four decades: whoever is 10,000 times slower has no bar
-      const length = Math.max(2, (1 + Math.log10(bar.speed / fastest) / 4) * (width - left - right));
+      const length = Math.max(2, (1 + Math.log10(bar.speed / fastest) / 4) * barsWidth);
       parts.push(`<rect x="${left}" y="${y}" width="${length.toFixed(1)}" height="${barHeight - 2}" rx="1.5" fill="${colours[bar.system]}"/>`);
       parts.push(`<text class="v" x="${(left + length + 5).toFixed(1)}" y="${y + 8.5}">${bar.scaled ? '≈ ' : ''}${short(bar.value)} ${figure.workload.unit}</text>`);
       y += barHeight;

@@ -160,7 +160,7 @@ async function describe(options: BenchOptions): Promise<string[]> {
     ...systems.flatMap(({ name, options: chosen }) => (chosen === undefined ? [] : [`${name} runs with ${chosen}`])),
     howMeasured(options),
     '≈: peers that need a round trip per file do a part of the work, and the time is calculated up; rates of peers are those of a tenth of the files',
-    'Every run: fresh mount, empty cache, kernel caches dropped; data compared afterwards',
+    'Every run: fresh mount, empty cache unless the title says otherwise, kernel caches dropped; data compared afterwards',
   ];
 }
 

@@ -44,9 +44,10 @@ const readAheadKib = 1024;
 const daemonFlags = ['--max-semi-space-size=4', '--max-old-space-size=1024'];
 /**
  * What whoever mounts may set otherwise. Threads of the pool, where the daemon waits for the disk: enough that a burst of fdatasyncs does not hold up the
- * rest. Arenas of glibc: with one per thread it holds on to much more than is used.
+ * rest. Arenas of glibc: with one per thread it holds on to much more than is used. Its threshold of what gets pages of its own, which go back when it is
+ * freed, rises by itself to 32 MiB with the first large buffer that is freed: then hundreds of megabytes of buffers of uploads stay where they were.
  */
-const daemonEnv = { UV_THREADPOOL_SIZE: '16', MALLOC_ARENA_MAX: '2' };
+const daemonEnv = { UV_THREADPOOL_SIZE: '16', MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: String(256 << 10) };
 
 /** Nothing for a first death, then doubling from 100 ms to 2 s. */
 export function restartDelayMs(quickDeaths: number): number {

@@ -103,7 +103,7 @@ export interface WritebackConfig extends Limits {
   readonly reuseAboveBytes: number;
   /** Smallest part that is not the last; 5 MiB in S3. */
   readonly reusePartBytesMin: number;
-  /** Bytes of whole objects in memory, all uploads together. */
+  /** Bytes of whole objects in memory, all uploads together; the thread that sends them has as much again. */
   readonly memoryBytesMax: number;
   /** Changes of nothing but metadata above this size wait 60 s for company (J11). */
   readonly coalesceAboveBytes: number;
@@ -122,7 +122,7 @@ export const defaultWritebackConfig: Omit<WritebackConfig, 'scratchDir'> = {
   copyPartBytes: 512 * MiB,
   reuseAboveBytes: 64 * MiB,
   reusePartBytesMin: 5 * MiB,
-  memoryBytesMax: 64 * MiB,
+  memoryBytesMax: 32 * MiB,
   coalesceAboveBytes: 100 * MiB,
   singlePutBytesMax: 16 * MiB,
   copyBytesMax: 5 * 1024 * MiB,
