@@ -8,6 +8,7 @@ import type { Key } from '../s3/object-store.js';
 import { StoreError } from '../s3/store-error.js';
 import { Composer } from './compose.js';
 import { ConflictPolicy, type ConflictReason } from './conflict-policy.js';
+import { DueQueue } from './due-queue.js';
 import { Filler } from './fill.js';
 import { Ledger } from './ledger.js';
 import { MultipartSender } from './multipart.js';
@@ -57,6 +58,7 @@ export class Writeback {
   private readonly uploads: UploadWaiters;
   // state
   private readonly inFlight = new Map<Key, Promise<void>>();
+  private readonly due: DueQueue;
   /** key -> keys that wait for it. */
   private readonly waiting = new Map<Key, Set<Key>>();
   private waitingCount = 0;
@@ -84,6 +86,7 @@ export class Writeback {
 
   constructor(given: Omit<WritebackDeps, 'group'>, sealer?: Sealer) {
     const deps = (this.deps = { ...given, group: new TxGroup(given.db, () => (this.isCrowded ? given.config.groupMs : 0)) });
+    this.due = new DueQueue(deps.journal, (key) => this.inFlight.has(key));
     this.world = new TreeWorld(deps);
     this.ledger = new Ledger(deps, this.world);
     this.uploads = new UploadWaiters(deps);
@@ -260,14 +263,9 @@ export class Writeback {
     const slots = (this.unansweredCount >= offlineAfter ? 1 : config.uploadsMax) - this.inFlight.size;
     if (slots <= 0) return;
     let started = 0;
-    const courtesy = this.isForegroundBusy ? Math.min(slots, courtesyUploads - this.inFlight.size) : slots;
-    // Whoever makes thousands of files is not to wait for a query of dozens of them at each visit that ends
-    let limit = courtesy;
-    let rows = journal.due(now, courtesy === slots ? slots + this.inFlight.size : courtesyUploads + this.inFlight.size);
-    if (courtesy !== slots && isOverdue(rows[0], now)) rows = journal.due(now, (limit = slots) + this.inFlight.size);
-    for (const { key } of rows) {
-      if (started >= limit || this.inFlight.has(key)) continue;
-      started++;
+    const limit = this.isForegroundBusy && !isOverdue(this.due.first(now, this.inFlight.size), now) ? Math.min(slots, courtesyUploads - this.inFlight.size) : slots;
+    for (let row: JournalRow | undefined; started < limit && (row = this.due.first(now, this.inFlight.size)) !== undefined; started++) {
+      const { key } = row;
       let isProgress = false;
       const visit = this.reconciler.visit(key, () => this.drainers > 0 || this.urgent.has(key), this.stopping.signal).then((progress) => void (isProgress = progress));
       this.inFlight.set(key, this.tracked(visit, () => {
