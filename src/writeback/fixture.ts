@@ -17,6 +17,7 @@ import { Tree } from '../meta/tree.js';
 import type { Body, Key, ObjectStore } from '../s3/object-store.js';
 import { LongKeyStore } from '../s3/long-key-store.js';
 import { LongKeys } from '../s3/long-keys.js';
+import { errorCode } from '../base/errno.js';
 import { FaultyStore, type FaultyOptions } from '../s3/faulty-store.js';
 import { MemoryObjectStore } from '../s3/memory-object-store.js';
 import { StoreError } from '../s3/store-error.js';
@@ -122,10 +123,17 @@ export class TestMount {
 
   /** The state on disk at this moment, for `reopen`. */
   copyState(): string {
-    const dir = mkdtempSync(join(root, 'hearthfs-writeback-'));
-    // In one synchronous stretch: no transaction is half done.
-    cpSync(this.dir, dir, { recursive: true, force: true, filter: (path) => !path.endsWith('-shm') && !path.endsWith('lock') });
-    return dir;
+    for (;;) {
+      const dir = mkdtempSync(join(root, 'hearthfs-writeback-'));
+      try {
+        // In one synchronous stretch: no transaction is half done.
+        cpSync(this.dir, dir, { recursive: true, force: true, filter: (path) => !path.endsWith('-shm') && !path.endsWith('lock') });
+        return dir;
+      } catch (error) {
+        rmSync(dir, { recursive: true, force: true });
+        if (errorCode(error) !== 'ENOENT') throw error; // a file that libuv's pool was just removing
+      }
+    }
   }
 
   reopen(dir: string, options: { tap?: Tap; faulty?: FaultyStore } = {}): Promise<TestMount> {
