@@ -38,7 +38,7 @@ import { FileSync } from './file-sync.js';
 import { Handles } from './handles.js';
 import { Integrity } from './integrity.js';
 import { Leaving } from './leaving.js';
-import { loadIndex, restoreFiles, scanFiles, type RecoveryReport } from './recovery.js';
+import { areBooksGood, loadIndex, restoreFiles, scanFiles, type RecoveryReport } from './recovery.js';
 import { shedRanges } from './shed.js';
 import { Space } from './space.js';
 import { SpareFiles, type SpareFile } from './spare-files.js';
@@ -63,6 +63,7 @@ export class ContentStore implements ContentHost {
   private readonly index = new EvictionIndex();
   private readonly ids: ContentIds;
   private readonly spares: SpareFiles;
+  private readonly booksAreGood: boolean;
   // state
   private readonly handles = new Handles();
   private readonly holds = new Map<number, number>();
@@ -88,6 +89,7 @@ export class ContentStore implements ContentHost {
     this.metrics = options.metrics;
     this.fds = new FdCache(this.disk, options.fdsMax ?? 512);
     this.rows = new ContentRows(this.db);
+    this.booksAreGood = areBooksGood(this.db);
     this.files = new ContentDir(options.dir);
     this.ids = new ContentIds((multiple) => this.db.reserveIds('content', multiple));
     this.books = new Bookkeeping(this.db, this.rows, this.index, () => this.usedBytes());
@@ -347,8 +349,8 @@ export class ContentStore implements ContentHost {
    */
   recover(): Promise<RecoveryReport> {
     const recovering = this.loading.then(() => scanFiles({
-      rows: this.rows, index: this.index, files: this.files, disk: this.disk, isOfEarlierRun: (id) => this.ids.isOfEarlierRun(id), signal: this.stopping.signal,
-      booksAreGood: this.db.previous.clean, isLeaving: (id) => this.leaving.has(id), counted: (id) => this.books.later(id),
+      db: this.db, rows: this.rows, index: this.index, files: this.files, disk: this.disk, isOfEarlierRun: (id) => this.ids.isOfEarlierRun(id),
+      signal: this.stopping.signal, booksAreGood: this.booksAreGood, isLeaving: (id) => this.leaving.has(id), counted: (id) => this.books.later(id),
       vanished: (ids) => this.db.tx(() => ids.forEach((id) => this.remove(id))), log: this.log, metrics: this.metrics,
     }));
     this.recovering = recovering.then(() => this.space.changed(), () => undefined); // of a failure the caller is told

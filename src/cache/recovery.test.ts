@@ -1,11 +1,14 @@
 import fs from 'node:fs';
 import { dirname, join } from 'node:path';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { ContentLostError } from './cache-error.js';
 import { filled, TestStores } from './test-store.js';
 
 const stores = new TestStores();
-afterEach(() => stores.cleanUp());
+afterEach(async () => {
+  vi.restoreAllMocks();
+  await stores.cleanUp();
+});
 
 describe('recovery', () => {
   test('files without rows go, clean rows without files go, dirty rows without files are reported and stay', async () => {
@@ -40,6 +43,7 @@ describe('recovery', () => {
 
   test('after an orderly end the books are trusted for sizes, after a crash the disk is asked; what is there is looked at in both cases', async () => {
     const opened = await stores.open();
+    await opened.store.recover();
     const [kept, vanished] = [filled(opened, 4096), filled(opened, 0)];
     const reopened = await stores.reopen(opened);
     await reopened.store.close();
@@ -52,6 +56,54 @@ describe('recovery', () => {
     const crashed = await stores.afterCrash(again);
     expect(await crashed.store.recover()).toMatchObject({ vanished: 0, files: 1 });
     expect(crashed.store.stats().cacheBytes).toBe(10 * 4096);
+  });
+
+  test('an orderly end before the look after a crash is through does not make the books right: the next start looks, and the one after it need not', async () => {
+    const opened = await stores.open();
+    await opened.store.recover();
+    const { path } = filled(opened, 4096);
+    await opened.store.sync(opened.store.unsynced());
+    await opened.store.maintain();
+    fs.writeFileSync(path, Buffer.alloc(10 * 4096, 1)); // and no row says so
+    const crashed = await stores.afterCrash(opened);
+    const recovering = crashed.store.recover();
+    const looked = await stores.reopen(crashed);
+    await recovering;
+    await looked.store.recover();
+    expect(looked.store.stats().cacheBytes).toBe(10 * 4096);
+    const trusting = await stores.reopen(looked);
+    const stat = vi.spyOn(fs.promises, 'stat');
+    await trusting.store.recover();
+    expect(stat).not.toHaveBeenCalled();
+    expect(trusting.store.stats().cacheBytes).toBe(10 * 4096);
+  });
+
+  test('an end in order before the look has even begun is no different', async () => {
+    const opened = await stores.open();
+    await opened.store.recover();
+    const { path } = filled(opened, 4096);
+    await opened.store.maintain();
+    fs.writeFileSync(path, Buffer.alloc(10 * 4096, 1));
+    const looked = await stores.reopen(await stores.afterCrash(opened));
+    await looked.store.recover();
+    expect(looked.store.stats().cacheBytes).toBe(10 * 4096);
+  });
+
+  test('what is written while recovery looks at the file stays counted', async () => {
+    const opened = await stores.open();
+    const { id } = filled(opened, 4096);
+    await opened.store.sync(opened.store.unsynced());
+    const crashed = await stores.afterCrash(opened);
+    const real = fs.promises.stat.bind(fs.promises);
+    let writes = 0;
+    vi.spyOn(fs.promises, 'stat').mockImplementation((async (path: string) => {
+      const before = await real(path);
+      if (path.endsWith(`/${id}`) && writes++ === 0) crashed.store.find(id)!.write(Buffer.alloc(3 * 4096, 2), 4096);
+      return before;
+    }) as typeof fs.promises.stat);
+    await crashed.store.recover();
+    expect(writes).toBe(1);
+    expect(crashed.store.stats().cacheBytes).toBe(4 * 4096);
   });
 
   test('close() stops recovery and waits for it: nothing that was not looked at counts as gone', async () => {

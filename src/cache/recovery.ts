@@ -82,7 +82,22 @@ function restoreFile(id: number, rows: ContentRows, files: ContentDir, disk: Dis
   log.warn('a file that was being written when the power was cut did not reach the disk', { room: 'cache', id });
 }
 
+/**
+ * '0' from a start after a crash until all files have been looked at, be it by a later run: until then the sizes in the rows are not what the disk holds, and an
+ * orderly end, which may come before the look is through, does not make them right.
+ */
+const countedFact = 'content.counted';
+
+/** Once per start, before anything changes. @returns whether the rows' sizes are right: the last run ended in order, and none before it left files uncounted. */
+export function areBooksGood(db: Db): boolean {
+  const counted = db.fact(countedFact);
+  if (db.previous.clean) return counted === '1';
+  if (counted !== '0') db.setFact(countedFact, '0'); // durable before this run's orderly end can be: durability is a prefix
+  return false;
+}
+
 export interface ScanOptions {
+  readonly db: Db;
   readonly rows: ContentRows;
   readonly index: EvictionIndex;
   readonly files: ContentDir;
@@ -90,7 +105,7 @@ export interface ScanOptions {
   /** The other files were made by this run and are no business of recovery. */
   readonly isOfEarlierRun: (id: number) => boolean;
   readonly signal: AbortSignal;
-  /** The last run ended in order: the sizes of files are what its rows say, and need not be asked of the disk. */
+  /** `areBooksGood`: the sizes of files need not be asked of the disk. */
   readonly booksAreGood: boolean;
   /** The row is gone and the file waits for its unlink (J3): not an orphan. */
   readonly isLeaving: (id: number) => boolean;
@@ -105,6 +120,7 @@ export async function scanFiles(options: ScanOptions): Promise<RecoveryReport> {
   for (const id of report.lost) options.log.error('a file that S3 lacks is gone from the cache directory', { room: 'cache', id, path: options.files.path(id) });
   options.metrics.add('cache.lost_files', report.lost.length);
   options.metrics.add('cache.orphans_removed', report.orphans);
+  if (!options.booksAreGood && !options.signal.aborted) options.db.setFact(countedFact, '1'); // what was corrected is written before an orderly end, and matters to no other
   return report;
 }
 
@@ -126,7 +142,10 @@ async function look(options: ScanOptions): Promise<RecoveryReport> {
     for (let at = 0; at < unsure.length; at += statsAtOnce) {
       if (options.signal.aborted) return report;
       await Promise.all(unsure.slice(at, at + statsAtOnce).map(async (id) => {
-        const stat = await fs.promises.stat(files.path(id)).catch(() => undefined);
+        const countedBytes = index.bytesOf(id);
+        let stat = await fs.promises.stat(files.path(id)).catch(() => undefined);
+        // What was counted meanwhile is newer. This look costs nothing: the file was looked at a moment ago
+        if (index.bytesOf(id) !== countedBytes) stat = fs.statSync(files.path(id), { throwIfNoEntry: false });
         if (!stat || options.isLeaving(id)) return;
         report.files++;
         if (index.has(id)) {
