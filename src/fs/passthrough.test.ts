@@ -1,5 +1,6 @@
 import { openSync, readFileSync, readlinkSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { afterEach, expect, it } from 'vitest';
+import { Errno } from '../base/errno.js';
 import { FaultyDisk } from '../base/faulty-disk.js';
 import { FsHarness } from '../../test/support/fs-harness.js';
 import { OpenFlag } from '../fuse/ops.js';
@@ -114,6 +115,49 @@ it('after a crash all files go to passthrough again but those that may still be 
   const free = await harness.open('open');
   expect(kernel.open.size).toBe(1);
   await harness.closeFile(free);
+});
+
+it('a file that was open through the daemon stays on record, and known, where the disk is too full to note its close', async () => {
+  const disk = new FaultyDisk();
+  harness = await FsHarness.open({ disk });
+  const kernel = new BackingIds();
+  harness.fs.passthrough.enable(kernel.device);
+  await harness.writeFile('file', 'text');
+  await harness.sync();
+  await harness.evict();
+  const handle = await harness.open('file'); // not here yet
+  await harness.daemon.db.checkpoint(); // its row is in the table, not only in a group
+  await harness.pread(handle, 0, 4);
+  await harness.daemon.contents.maintain(); // the file is here now
+  disk.fail('db.redo', { errno: Errno.ENOSPC });
+  await expect(harness.closeFile(handle)).rejects.toThrow();
+  await harness.closeFile(await harness.open('file'));
+  expect(harness.daemon.db.prepare('SELECT * FROM backing').all()).toEqual([]);
+  const free = await harness.open('file');
+  expect(kernel.open.size).toBe(1);
+  await harness.closeFile(free);
+});
+
+it('a file that may be open through an earlier daemon stays on record, and known, where the disk is too full to note that the kernel forgot it', async () => {
+  const disk = new FaultyDisk();
+  harness = await FsHarness.open({ disk });
+  const kernel = new BackingIds();
+  harness.fs.passthrough.enable(kernel.device);
+  await harness.writeFile('file', 'text');
+  await harness.sync();
+  await harness.evict();
+  const handle = await harness.open('file');
+  await harness.pread(handle, 0, 4);
+  await harness.daemon.contents.maintain();
+  await harness.crash();
+  harness.fs.passthrough.enable(kernel.device);
+  disk.fail('db.redo', { errno: Errno.ENOSPC });
+  expect(() => harness.fs.forget(handle.ino)).toThrow();
+  await harness.closeFile(await harness.open('file'));
+  expect(kernel.open.size).toBe(0);
+  expect(harness.daemon.db.prepare('SELECT * FROM backing').all()).toHaveLength(1);
+  harness.fs.forget(handle.ino);
+  expect(harness.daemon.db.prepare('SELECT * FROM backing').all()).toEqual([]);
 });
 
 it('the kernel is told of new times that a mapping gave a file, when the file is closed and once a second while it is open', async () => {

@@ -166,8 +166,17 @@ export class Passthrough {
   }
 
   private ordinaryClosed(ino: number): void {
-    if (!this.ordinary.delete(ino) || this.inheritedOrdinary.has(ino)) return;
-    this.removeRow(ino);
+    if (this.ordinary.has(ino)) this.notOrdinary(ino, this.ordinary);
+  }
+
+  /** The row goes with the last who needs it. If it stays, so does what is known here: `register` relies on that. */
+  private notOrdinary(ino: number, inodes: Set<number>): void {
+    const { db } = this.deps;
+    db.tx(() => {
+      inodes.delete(ino);
+      db.onRollback(() => inodes.add(ino));
+      if (!this.ordinary.has(ino) && !this.inheritedOrdinary.has(ino)) this.removeRow(ino);
+    });
   }
 
   /** A handle of this daemon is closed. */
@@ -198,7 +207,7 @@ export class Passthrough {
     const backing = this.backings.get(ino);
     this.inherited.delete(ino);
     this.ordinaryClosed(ino);
-    if (this.inheritedOrdinary.delete(ino)) this.removeRow(ino);
+    if (this.inheritedOrdinary.has(ino)) this.notOrdinary(ino, this.inheritedOrdinary);
     if (!backing) return;
     const inode = this.deps.tree.inodes.get(ino);
     if (inode && !this.lastLook(inode, backing).isGone) return this.lingerOn();
