@@ -19,7 +19,8 @@ test('waitUploaded() resolves once S3 has what the inode was, and rejects with t
   mount.faulty.script('put', { fault: 'fail', kind: 'access-denied' });
   mount.write('a', 0, 'y');
   await expect(mount.writeback.waitUploaded(ino)).rejects.toMatchObject({ reason: 'access-denied' });
-  mount.writeback.retryParked();
+  mount.deps.db.tx(() => mount.deps.journal.unparkAll());
+  mount.writeback.wake();
   const interrupted = new AbortController();
   mount.busy.add(ino);
   const waiting = mount.writeback.waitUploaded(ino, interrupted.signal);

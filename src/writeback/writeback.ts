@@ -230,13 +230,6 @@ export class Writeback {
     return this.deps.journal.oldest(limit).map((row) => pendingItem(row, this.world, (ino) => this.deps.hooks.isBusy(ino)));
   }
 
-  /** Everything parked is tried again; answers how many. */
-  retryParked(): number {
-    const count = this.deps.db.tx(() => this.deps.journal.unparkAll());
-    this.wake();
-    return count;
-  }
-
   private pump(): void {
     if (!this.isRunning) return;
     this.pumpOnce();
