@@ -2,7 +2,7 @@ import { Errno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
 import type { MaybePromise } from '../base/maybe-promise.js';
 import { wasPowerCut } from '../db/previous-run.js';
-import type { DirentSink, FileSystem, OpenReply, RequestContext, SetAttr, StatFs } from '../fuse/ops.js';
+import type { DirentSink, FileSystem, OpenReply, RequestContext, SetAttr, StatFs, Undo } from '../fuse/ops.js';
 import { isSymlink, opensUnknown } from '../meta/inode.js';
 import { ActiveListings } from './active-listings.js';
 import { Attributes } from './attributes.js';
@@ -182,16 +182,16 @@ export class HearthFs implements FileSystem {
   }
 
   delivered(ctx: RequestContext): void {
-    this.foreground.note();
-    this.replay.replied(ctx);
+    if (this.replay.replied(ctx)) this.foreground.note();
   }
 
-  undelivered(ctx: RequestContext, undo: { lookupIno?: number; open?: { ino: number; fh: number; directory: boolean } }): void {
+  undelivered(ctx: RequestContext, undo: Undo): void {
     if (undo.open) {
       if (undo.open.directory) this.directories.releasedir(undo.open.fh);
-      else this.opens.release(ctx, undo.open.ino, undo.open.fh);
+      else this.opens.undo(undo.open.ino, undo.open.fh);
     }
     if (undo.lookupIno !== undefined) this.forget(undo.lookupIno);
+    this.replay.replied(ctx);
   }
 
   /** The daemon ends with the session, and what has to be said then it says itself. */

@@ -126,7 +126,14 @@ export class OpenReplies {
     else this.orphanClosed(ctx, ino);
   }
 
-  private closed(ctx: RequestContext, file: OpenFile): void {
+  /** An open whose reply nobody got (K12). What is on record of it under its number is that it was counted, and it is not undone twice. */
+  undo(ino: number, fh: number): void {
+    const file = this.files.release(fh);
+    if (file) this.closed(undefined, file);
+    else this.orphanClosed(undefined, ino);
+  }
+
+  private closed(ctx: RequestContext | undefined, file: OpenFile): void {
     const inode = this.deps.tree.inodes.get(file.ino);
     if (this.files.ownCount(file.ino) === 0) {
       this.held.get(file.ino)?.release();
@@ -155,13 +162,13 @@ export class OpenReplies {
   }
 
   /** Counted once, also if the RELEASE is sent again: an object may be needed by the handles that are left. */
-  private orphanClosed(ctx: RequestContext, ino: number): void {
+  private orphanClosed(ctx: RequestContext | undefined, ino: number): void {
     const inode = this.deps.tree.inodes.get(ino);
-    if (!inode || inode.nlink > 0 || inode.opens === 0 || inode.opens >= opensUnknown || this.replay.find(ctx)) return;
+    if (!inode || inode.nlink > 0 || inode.opens === 0 || inode.opens >= opensUnknown || (ctx && this.replay.find(ctx))) return;
     this.deps.db.tx(() => {
       inode.opens--;
       this.deps.tree.inodes.save(inode);
-      this.replay.record(ctx, 'release', { ino });
+      if (ctx) this.replay.record(ctx, 'release', { ino });
     });
   }
 }

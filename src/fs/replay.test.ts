@@ -126,6 +126,19 @@ test('answers are kept until the reply left and go in a later transaction; a new
   expect(replayRows()).toBe(0);
 });
 
+test('K12: answers nobody got go as well, and so do those of requests that failed: they are not sent again', async () => {
+  await h.writeFile('a', 'x');
+  const [gone, failed] = [h.context(), h.context()];
+  await h.fs.rename(gone, rootIno, 'a', rootIno, 'b', 0);
+  h.fs.undelivered(gone, {});
+  await h.using('b', OpenFlag.RDWR, async (handle) => {
+    await h.fs.copyFileRange(failed, handle.ino, handle.fh, 0, handle.ino, handle.fh, 10, 5);
+  });
+  h.fs.undelivered(failed, {}); // as the session says it after an error
+  await h.mkdir('last');
+  expect(replayRows()).toBe(1);
+});
+
 test('answers of ten thousand delivered requests do not pile up', async () => {
   await h.writeFile('a', 'x');
   for (let i = 0; i < 1000; i++) await h.chmod('a', 0o600 + (i % 8));
@@ -137,8 +150,25 @@ test('K12: what the kernel never got is undone: the open of a create, and an orp
   const reply = await h.fs.create(ctx, rootIno, 'f', OpenFlag.RDWR, 0o600);
   const { ino } = reply.attr!;
   await h.fs.unlink(h.context(), rootIno, 'f');
-  h.fs.undelivered(ctx, { lookupIno: ino, open: { ino, fh: reply.fh, directory: false } });
+  h.fs.undelivered(ctx, { lookupIno: ino, open: { ino, fh: reply.fh, flags: OpenFlag.RDWR, directory: false } });
   expect(h.fs.files.size).toBe(0);
+  expect(h.tree.inodes.get(ino)).toBeUndefined();
+});
+
+test('K12: what is undone leaves no answer of its own, and is undone also if an earlier daemon executed it', async () => {
+  const created = h.context();
+  const { attr, fh } = await h.fs.create(created, rootIno, 'f', OpenFlag.RDWR, 0o600);
+  const { ino } = attr!;
+  h.fs.delivered(created);
+  await h.fs.unlink(h.context(), rootIno, 'f');
+  const again = h.context(); // by /proc/self/fd
+  await h.fs.open(again, ino, OpenFlag.RDONLY, false);
+  await h.crash();
+  const reply = await h.fs.open(h.resent(again), ino, OpenFlag.RDONLY, false);
+  h.fs.undelivered(h.resent(again), { open: { ino, fh: reply.fh, flags: OpenFlag.RDONLY, directory: false } });
+  expect(h.tree.inodes.get(ino)).toBeDefined();
+  h.fs.release(h.context(), ino, fh);
+  h.fs.forget(ino);
   expect(h.tree.inodes.get(ino)).toBeUndefined();
 });
 

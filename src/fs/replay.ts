@@ -15,8 +15,8 @@ export interface ReplayResult {
 
 /**
  * Answers to mutating requests whose reply may not have left (K11): written in the same transaction as the change, so a request that the
- * kernel sends again to the next daemon is answered, not executed twice. Rows go lazily, in a later transaction, once the
- * reply's write(2) returned.
+ * kernel sends again to the next daemon is answered, not executed twice. Rows go lazily, in the transaction of a later one, once the
+ * reply's write(2) returned, whatever it returned: a request that got an answer, or is gone, is not sent again (K12).
  */
 export class Replay {
   private readonly delivered: string[] = [];
@@ -45,11 +45,15 @@ export class Replay {
     if (this.delivered.length > 0) this.drop();
   }
 
-  replied(ctx: RequestContext): void {
+  /**
+   * The request is over: its row may go. Those of at most so many requests as were under way at once wait for the next change.
+   * @returns whether it may have one.
+   */
+  replied(ctx: RequestContext): boolean {
     const uniq = ctx.unique.toString();
-    if (!ctx.resent && !this.recorded.has(uniq)) return;
+    if (!ctx.resent && !this.recorded.has(uniq)) return false;
     this.delivered.push(uniq);
-    if (this.delivered.length >= 256) this.db.tx(() => this.drop());
+    return true;
   }
 
   /** A new connection numbers its requests anew: nothing of the old one may be answered from here. */

@@ -104,6 +104,12 @@ export const FallocateMode = { KEEP_SIZE: 1, PUNCH_HOLE: 2, COLLAPSE_RANGE: 8, Z
 export const Seek = { DATA: 3, HOLE: 4 } as const;
 export const XattrFlag = { CREATE: 1, REPLACE: 2 } as const;
 
+/** What a reply gave the kernel. */
+export interface Undo {
+  readonly lookupIno?: number;
+  readonly open?: { readonly ino: number; readonly fh: number; readonly flags: number; readonly directory: boolean };
+}
+
 export interface FileSystem {
   /**
    * LOOKUP: a path walk met `name` in directory `parent`. One nlookup reference per positive answer. ENOENT may be thrown or answered as a negative entry.
@@ -171,10 +177,13 @@ export interface FileSystem {
   lseek(ctx: RequestContext, ino: number, fh: number, offset: number, whence: number): MaybePromise<number>;
   copyFileRange(ctx: RequestContext, ino: number, fh: number, offset: number, outIno: number, outFh: number, outOffset: number, length: number): MaybePromise<number>;
 
-  /** The reply to a successful request reached the kernel: replay rows of `ctx.unique` may go (K11). Called for mutating requests only. */
+  /** The reply to a successful request reached the kernel: replay rows of `ctx.unique` may go (K11). Called for requests that may change something only. */
   delivered(ctx: RequestContext): void;
-  /** The reply could not be delivered (ENOENT: the caller is gone): undo the lookup or the open it carried (K12). */
-  undelivered(ctx: RequestContext, undo: { lookupIno?: number; open?: { ino: number; fh: number; flags: number; directory: boolean } }): void;
+  /**
+   * The caller has no success of this request: its reply could not be delivered (ENOENT: the caller is gone), or was an error. Undo the lookup or the open it carried
+   * (K12). The kernel will not send it again, so its replay row may go, too.
+   */
+  undelivered(ctx: RequestContext, undo: Undo): void;
   /** DESTROY, or the device reported ENODEV: the connection is over, no more requests. */
   destroyed(): void;
 }

@@ -110,6 +110,41 @@ describe('resuming a connection (K11, K12)', () => {
   });
 });
 
+describe('replay rows (K11, K12)', () => {
+  it('every request that may change something is over once it is answered, closing a file too', async () => {
+    const toy = new ToyFileSystem({ files: { f: 1 } });
+    const k = kernel(toy);
+    const { body } = await k.ask(Opcode.LOOKUP, 1, pack('f'));
+    const ino = Number(body.readBigUInt64LE(0));
+    const fh = (await k.ask(Opcode.OPEN, ino, pack(0, 0))).body.readBigUInt64LE(0);
+    await k.ask(Opcode.RELEASE, ino, pack(fh, 0, 0, 0n));
+    await k.ask(Opcode.UNLINK, 1, pack('f'));
+    expect(toy.deliveredOps).toEqual([4n, 6n, 8n]);
+  });
+
+  it('one that failed is over as well', async () => {
+    const toy = new ToyFileSystem();
+    const k = kernel(toy);
+    expect((await k.ask(Opcode.UNLINK, 1, pack('nothing'))).error).toBe(-Errno.ENOENT);
+    expect([toy.deliveredOps, toy.undeliveredOps]).toEqual([[], [2n]]);
+  });
+
+  it('one whose answer nobody takes is over as well', async () => {
+    let answer!: () => void;
+    class Slow extends ToyFileSystem {
+      override unlink(): Promise<void> { return new Promise((resolve) => { answer = resolve; }); }
+    }
+    const toy = new Slow();
+    const k = kernel(toy);
+    k.send(Opcode.UNLINK, 1, pack('f'));
+    await k.ask(Opcode.GETATTR, 1, pack(0, 0, 0n));
+    k.hangUp();
+    answer();
+    await k.ended;
+    expect([toy.deliveredOps, toy.undeliveredOps]).toEqual([[], [2n]]);
+  });
+});
+
 describe('answers', () => {
   it('a negative entry has nodeid 0 and its validity; without validity it is ENOENT', async () => {
     const k = kernel(new ToyFileSystem());

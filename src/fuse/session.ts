@@ -21,7 +21,7 @@ import { decodeRequest, decodeSupplementaryGroup, Frame, type Request } from './
 import { DirentPacker, headRoom, putHeader, Reply, xattrList } from './encode.js';
 import { Linger } from './linger.js';
 import { maxWriteBytes, negotiate, pageBytes, type InitOptions, type NegotiatedInit } from './negotiate.js';
-import { OpenFlag, type AttrReply, type Entry, type FileSystem, type OpenReply, type StatFs } from './ops.js';
+import type { AttrReply, Entry, FileSystem, OpenReply, StatFs } from './ops.js';
 
 export type { InitOptions, NegotiatedInit } from './negotiate.js';
 
@@ -192,7 +192,7 @@ export class FuseSession {
       case 'OPEN':
         call.openFlags = request.flags;
         return this.settle(call, fs.open(call, ino, request.flags, request.killSuidGid), this.answerOpen);
-      case 'RELEASE': return this.settle(call, fs.release(call, ino, request.fh, request.flags), this.answerEmpty);
+      case 'RELEASE': return this.settle(call, fs.release(call, ino, request.fh, request.flags), this.answerDone);
       case 'FLUSH':
         if (this.options.init.noFlush === true) return this.sendError(call, Errno.ENOSYS);
         return this.settle(call, fs.flush(call, ino, request.fh), this.answerEmpty);
@@ -267,12 +267,12 @@ export class FuseSession {
   // ---- answers. Each is a bound function, so that handing it to `settle` makes no garbage
 
   private readonly answerEmpty = (call: Call): void => { this.send(call, 0); };
-  private readonly answerDone = (call: Call): void => { if (this.send(call, 0)) this.fs.delivered(call); };
+  private readonly answerDone = (call: Call): void => { this.sendDone(call, 0); };
   private readonly answerAttr = (call: Call, reply: AttrReply): void => { this.send(call, this.reply.attr(reply)); };
-  private readonly answerAttrChanged = (call: Call, reply: AttrReply): void => { if (this.send(call, this.reply.attr(reply))) this.fs.delivered(call); };
+  private readonly answerAttrChanged = (call: Call, reply: AttrReply): void => { this.sendDone(call, this.reply.attr(reply)); };
   private readonly answerStatx = (call: Call, reply: AttrReply): void => { this.send(call, this.reply.statx(reply)); };
   private readonly answerCount = (call: Call, count: number): void => { this.send(call, this.reply.count(count)); };
-  private readonly answerCopied = (call: Call, count: number): void => { if (this.send(call, this.reply.count(count))) this.fs.delivered(call); };
+  private readonly answerCopied = (call: Call, count: number): void => { this.sendDone(call, this.reply.count(count)); };
   private readonly answerOffset = (call: Call, offset: number): void => { this.send(call, this.reply.lseek(offset)); };
   private readonly answerStatfs = (call: Call, stat: StatFs): void => { this.send(call, this.reply.statfs(stat)); };
 
@@ -283,12 +283,12 @@ export class FuseSession {
 
   private readonly answerMade = (call: Call, entry: Entry): void => {
     if (this.send(call, this.reply.entry(entry))) this.fs.delivered(call);
-    else if (entry.attr) this.fs.undelivered(call, { lookupIno: entry.attr.ino });
+    else this.fs.undelivered(call, entry.attr ? { lookupIno: entry.attr.ino } : {});
   };
 
   private readonly answerOpen = (call: Call, open: OpenReply): void => {
     if (!this.send(call, this.reply.open(open))) this.fs.undelivered(call, { open: { ino: call.ino, fh: open.fh, flags: call.openFlags, directory: false } });
-    else if ((call.openFlags & OpenFlag.TRUNC) !== 0) this.fs.delivered(call);
+    else this.fs.delivered(call); // an O_TRUNC, or the count of an orphan's handles
   };
 
   private readonly answerOpenDir = (call: Call, open: OpenReply): void => {
@@ -382,6 +382,12 @@ export class FuseSession {
     return this.transmit(call, this.reply.buffer, outHeaderBytes + bodyBytes);
   }
 
+  /** The answer of a request that changed something. */
+  private sendDone(call: Call, bodyBytes: number): void {
+    if (this.send(call, bodyBytes)) this.fs.delivered(call);
+    else this.fs.undelivered(call, {});
+  }
+
   private sendError(call: Call, errno: Errno): void {
     (this.errors[errno] ??= this.metrics.counter(`fuse.errors.${errnoName(errno)}`)).count++;
     putHeader(this.reply.view, 0, outHeaderBytes, -errno, call.uniqueLow, call.uniqueHigh);
@@ -428,5 +434,6 @@ export class FuseSession {
     // FORGET and friends have no reply; a malformed one is only logged
     if (call.opcode === 2 || call.opcode === 42 || call.opcode === 36) return;
     this.sendError(call, errno);
+    this.fs.undelivered(call, {}); // of what it did before it failed something may be on record
   }
 }

@@ -6,6 +6,7 @@
 import fs from 'node:fs';
 import { Errno } from '../../src/base/errno.js';
 import { FsError } from '../../src/base/fs-error.js';
+import type { MaybePromise } from '../../src/base/maybe-promise.js';
 import { systemClock, type Time } from '../../src/base/clock.js';
 import { openBacking } from '../../src/fuse/passthrough.js';
 import type { Attr, AttrReply, DirentSink, Entry, FileSystem, OpenReply, RequestContext, SetAttr, StatFs } from '../../src/fuse/ops.js';
@@ -199,7 +200,7 @@ export class ToyFileSystem implements FileSystem {
     return this.entry(this.add(ctx, parent, name, IFDIR | (mode & 0o7777)));
   }
 
-  unlink(_ctx: RequestContext, parent: number, name: string): void {
+  unlink(_ctx: RequestContext, parent: number, name: string): MaybePromise<void> {
     const node = this.child(parent, name);
     this.node(parent).children.delete(name);
     node.nlink--;
