@@ -104,3 +104,31 @@ test('waiting is bounded: then it is the caller who hears of SlowDown', async ()
   await requests.succeedAll();
   expect(requests.congestion.waiting).toBe(0);
 });
+
+test('of what has a limit of its own, a timeout halves what is in flight, and the limit is the most there ever is', async () => {
+  const isTimeout = (error: unknown): boolean => error instanceof StoreError && error.details.code === 'ETIMEDOUT';
+  const congestion = new Congestion(8, isTimeout);
+  const passes = await Promise.all(Array.from({ length: 8 }, () => congestion.enter()));
+  let entered = 0;
+  const later = Array.from({ length: 20 }, () => congestion.enter().then((pass) => (entered++, pass)));
+  await settle();
+  expect(entered).toBe(0);
+  passes[0]!.failed(new StoreError('throttled', 'SlowDown'));
+  expect(congestion.limitNow).toBe(8);
+  for (const pass of passes.slice(1, 3)) pass.failed(new StoreError('unavailable', 'late', { code: 'ETIMEDOUT' })); // of the same crowd: one cut
+  expect(congestion.limitNow).toBe(4);
+  for (const pass of passes) pass.leave();
+  await settle();
+  expect(entered).toBe(4);
+  for (const call of later) {
+    const pass = await call;
+    pass.succeeded();
+    pass.leave();
+  }
+  for (let i = 0; i < 100; i++) {
+    const pass = await congestion.enter();
+    pass.succeeded();
+    pass.leave();
+  }
+  expect(congestion.limitNow).toBe(8);
+});

@@ -21,6 +21,7 @@ export interface HttpRequest {
   readonly body?: Uint8Array | { readonly lengthBytes: number; readonly stream: StreamBody };
   readonly idempotent: boolean;
   readonly idleMs: number;
+  /** With a body: from when all of it has left (`send-deadline`). */
   readonly deadlineMs: number;
   readonly signal?: AbortSignal | undefined;
   /** Requests of one kind take about the same time to their first byte; given: one that takes much longer may be asked twice. */
@@ -61,6 +62,11 @@ export function unusable(error: unknown, hostname: string): StoreError {
   return error instanceof StoreError ? error : new StoreError('invalid', `Cannot use the answer of ${hostname}: ${String(error)}`, {}, { cause: error });
 }
 
+export function deadlineOf(ms: number, expired: () => void): { close(): void } {
+  const timer = setTimeout(expired, ms);
+  return { close: () => clearTimeout(timer) };
+}
+
 export function contentLength(headers: IncomingHttpHeaders): number | undefined {
   const text = headers['content-length'];
   return text === undefined ? undefined : Number(text);
@@ -88,6 +94,11 @@ export function silent(where: string, idleMs: number): StoreError {
 
 export function late(method: string, where: string, deadlineMs: number): StoreError {
   return unavailable(`${method} to ${where} was not finished within ${Math.round(deadlineMs)} ms`, 'ETIMEDOUT');
+}
+
+/** "Done", before all of what was to be done had been sent: whatever it means, it does not mean that the server has it. */
+export function tooEarly(status: number, where: string): StoreError {
+  return unavailable(`${where} answered ${status} before all of the body was sent`, 'EPROTO');
 }
 
 export function unavailable(message: string, code: string, cause?: unknown): StoreError {

@@ -2,8 +2,10 @@
  * One keep-alive HTTP client. It knows nothing of S3: a request goes out, an `Exchange` comes back once the status line is there. Requests without a body,
  * or with one in memory, go through `socket-client`; what is streamed, and all that goes through a proxy, goes through node:http, here.
  *
- * 1. Every wait is bounded: connecting by `connectMs`, silence on the socket by `idleMs`, the whole exchange by `deadlineMs`.
- * 2. A body that ends before its Content-Length is an error (`unavailable`), never short data.
+ * 1. Every wait is bounded: connecting by `connectMs`, silence on the socket by `idleMs`, the whole exchange by `deadlineMs`; with a body as
+ *    `send-deadline` says.
+ * 2. A body that ends before its Content-Length is an error (`unavailable`), never short data. So is a success that was answered before all of our own
+ *    body had left (J5).
  * 3. Nothing is sent twice, with one exception that the caller asks for (`idempotent`): a kept socket that the server had
  *    closed before our request reached it says nothing about the server, so the request goes out once more.
  */
@@ -16,9 +18,10 @@ import { UserError } from '../base/user-error.js';
 import { cachingLookup } from './dns-cache.js';
 import { proxyAuthorization, proxyPort, TunnelAgent } from './proxy.js';
 import {
-  aborted, contentLength, cut, isReset, late, networkError, notConnected, readText, silent, StaleSocket, unusable, type Exchange, type HttpRequest, type Origin, type StreamBody,
+  aborted, contentLength, cut, deadlineOf, isReset, late, networkError, notConnected, readText, silent, StaleSocket, tooEarly, unusable, type Exchange, type HttpRequest, type Origin, type StreamBody,
 } from './exchange.js';
 import { Hedge, type Started } from './hedge.js';
+import { SendDeadline, unsentBytes, type Expiry, type Uplink } from './send-deadline.js';
 import { SocketClient } from './socket-client.js';
 import { StoreError } from './store-error.js';
 
@@ -42,6 +45,7 @@ export class HttpClient {
   private readonly https: HttpsAgent;
   private readonly sockets: SocketClient;
   private readonly hedge: Hedge;
+  private readonly uplink: Uplink = { bodies: 0 };
   /** What the environment says for each origin; null: go there directly. */
   private readonly proxies = new WeakMap<Origin, URL | null>();
   private readonly tunnels = new Map<string, TunnelAgent>();
@@ -54,7 +58,7 @@ export class HttpClient {
     this.ca = options.caBundle === undefined ? {} : { ca: [...rootCertificates, readBundle(options.caBundle)] };
     this.https = new HttpsAgent({ ...common, ...this.ca });
     this.hedge = new Hedge({ monotonic: options.monotonic });
-    this.sockets = new SocketClient({ connectionsMax: options.connectionsMax, connectMs: options.connectMs, lookup: common.lookup, ...this.ca });
+    this.sockets = new SocketClient({ connectionsMax: options.connectionsMax, connectMs: options.connectMs, lookup: common.lookup, uplink: this.uplink, ...this.ca });
   }
 
   async send(request: HttpRequest): Promise<Exchange> {
@@ -123,7 +127,7 @@ export class HttpClient {
       const encrypted = secure || route.protocol === 'https:';
       const make = encrypted ? httpsRequest : httpRequest;
       const sent = make({ ...route, method: request.method, headers, ...(secure && { servername: hostname }) });
-      const exchange = new SentExchange(sent, request);
+      const exchange = new SentExchange(sent, request, this.uplink);
       exchange.onFailure = (failure, stale) => reject(stale ? new StaleSocket(failure) : failure);
       sent.on('socket', (socket) => {
         if (!socket.connecting) return;
@@ -152,15 +156,24 @@ class SentExchange implements Exchange {
   private response: IncomingMessage | undefined;
   private failure: StoreError | undefined;
   private finished = false;
-  private readonly deadline: NodeJS.Timeout;
+  /** Of the body, if there is one. */
+  private readonly lengthBytes: number;
+  private readonly sending: SendDeadline | undefined;
+  private readonly deadline: { close(): void };
   private readonly onAbort = (): void => this.fail(aborted());
 
-  constructor(private readonly sent: ClientRequest, private readonly request: HttpRequest) {
-    const where = `${request.origin.hostname}:${request.origin.port}`;
-    this.bytesOut = request.body instanceof Uint8Array ? request.body.byteLength : 0;
-    this.deadline = setTimeout(() => this.fail(this.isConnecting ? notConnected(where, request.deadlineMs) : late(request.method, where, request.deadlineMs)), request.deadlineMs);
+  constructor(private readonly sent: ClientRequest, private readonly request: HttpRequest, uplink: Uplink) {
+    const { body, method, origin, idleMs, deadlineMs } = request;
+    const where = `${origin.hostname}:${origin.port}`;
+    this.bytesOut = body instanceof Uint8Array ? body.byteLength : 0;
+    this.lengthBytes = body instanceof Uint8Array ? body.byteLength : body?.lengthBytes ?? 0;
+    const expire = (why: Expiry): void => this.fail(why === 'silent' ? silent(where, idleMs) : this.isConnecting ? notConnected(where, deadlineMs) : late(method, where, deadlineMs));
+    this.sending = this.lengthBytes > 0 ? new SendDeadline({ uplink, idleMs, deadlineMs, bodyBytes: this.lengthBytes, unsentBytes: () => this.unsentBytes, expired: expire }) : undefined;
+    this.deadline = this.sending ?? deadlineOf(deadlineMs, () => expire('late'));
     request.signal?.addEventListener('abort', this.onAbort, { once: true });
-    sent.setTimeout(request.idleMs, () => this.fail(silent(where, request.idleMs)));
+    sent.setTimeout(idleMs, () => {
+      if (!this.sending || this.response) this.fail(silent(where, idleMs));
+    });
     sent.on('error', (error) => this.fail(networkError(error, where), sent.reusedSocket && isReset(error)));
   }
 
@@ -168,10 +181,17 @@ class SentExchange implements Exchange {
     this.response = response;
     this.status = response.statusCode ?? 0;
     this.headers = response.headers;
+    this.sending?.answering();
     response.on('error', (error) => this.fail(networkError(error, this.request.origin.hostname)));
   }
 
   private get isConnecting(): boolean { return this.sent.socket?.connecting === true; }
+
+  /** What its source still has, what waits here, and what is on its way. */
+  private get unsentBytes(): number | undefined {
+    const { socket, writableLength } = this.sent;
+    return socket ? this.lengthBytes - this.bytesOut + writableLength + unsentBytes(socket) : undefined;
+  }
 
   /** Ends the exchange; the socket is not used again. */
   fail(failure: StoreError, stale = false): void {
@@ -205,8 +225,9 @@ class SentExchange implements Exchange {
       response.on('end', () => {
         if (this.finished) return;
         if (!response.complete || (expected !== undefined && this.bytesIn !== expected)) return this.fail(cut(this.bytesIn, expected));
+        if (this.status < 300 && this.lengthBytes > 0 && !this.sent.writableFinished) return this.fail(tooEarly(this.status, this.request.origin.hostname));
         this.finish();
-        // An answer that came before all of a body was sent leaves a socket with a half-sent request on it.
+        // A refusal that came before all of a body was sent leaves a socket with a half-sent request on it.
         if (!this.sent.writableEnded) this.sent.destroy();
         resolve();
       });
@@ -242,7 +263,7 @@ class SentExchange implements Exchange {
 
   private finish(): void {
     this.finished = true;
-    clearTimeout(this.deadline);
+    this.deadline.close();
     this.request.signal?.removeEventListener('abort', this.onAbort);
   }
 }

@@ -27,7 +27,7 @@ export interface S3Settings extends ConnectionOptions {
   readonly caBundle?: string;
 }
 
-/** A body may move this slowly before its request fails: 64 KiB/s. */
+/** What a server may need for a body that it has got, and a line for one that is on its way to us: 64 KiB/s. */
 const slowestBytesPerMs = 64;
 /** Copy and Complete answer after moving gigabytes; S3 sends white space meanwhile, other servers nothing. */
 const serverWorkMs = 300_000;

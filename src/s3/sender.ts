@@ -71,7 +71,8 @@ export class Sender {
     const startedMs = this.parts.clock.monotonic();
     for (let attempt = 1; ; attempt++) {
       const credentials = await this.parts.credentials.get();
-      const leftMs = request.deadlineMs - (this.parts.clock.monotonic() - startedMs);
+      // A body may take long to leave, and its refusal comes after that: a deadline that begins when it has left begins anew with the next one
+      const leftMs = request.body ? request.deadlineMs : request.deadlineMs - (this.parts.clock.monotonic() - startedMs);
       const outcome = await this.sendOnce(request, credentials, Math.max(1, leftMs), consume);
       if ('value' in outcome) return outcome.value;
       if (attempt === attemptsMax || !(await this.recover(outcome, credentials))) throw outcome.failure;

@@ -295,3 +295,59 @@ test('the limit of connections counts uploads, too', async () => {
   for (const call of three.slice(1)) await (await call).drain();
   expect(connections.length).toBe(2);
 });
+
+/** Takes a little of every body now and then, until `slowMs` after the first one came, and all of the rest at once; answers when it has all of one. */
+async function crawl(slowMs: number, bodyBytes: number): Promise<{ port: number; answered: () => number }> {
+  let answered = 0;
+  let endMs = 0;
+  const sockets: Socket[] = [];
+  const server = createServer((socket) => {
+    sockets.push(socket);
+    endMs ||= performance.now() + slowMs;
+    let bytes = -1;
+    socket.on('error', () => undefined);
+    socket.on('data', (chunk) => {
+      if (performance.now() < endMs) socket.pause();
+      if (bytes < 0) bytes = -(chunk.indexOf('\r\n\r\n') + 4);
+      bytes += chunk.length;
+      if (bytes < bodyBytes) return;
+      answered++;
+      socket.end(ok('', 'Connection: close\r\n'));
+    });
+  });
+  const timer = setInterval(() => { for (const socket of sockets) socket.resume(); }, 150);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  open.push({
+    close: () => new Promise((resolve) => {
+      clearInterval(timer);
+      for (const socket of sockets) socket.destroy();
+      server.close(resolve);
+    }),
+  });
+  return { port: (server.address() as AddressInfo).port, answered: () => answered };
+}
+
+test('bodies that share a slow line finish, each past its deadline, be most of them in our buffers or all in the kernel\'s', async () => {
+  for (const bodyBytes of [512 << 10, 12 << 20]) {
+    const { port, answered } = await crawl(1500, bodyBytes);
+    const http = client(6);
+    const all = Array.from({ length: 6 }, async () => (await http.send(put(port, Buffer.alloc(bodyBytes), { deadlineMs: 500, idleMs: 20_000 }))).drain());
+    await Promise.all(all);
+    expect(answered()).toBe(6);
+  }
+});
+
+test('a success that comes before all of a body was sent is none: a HEAD will tell (J5)', async () => {
+  let isFirst = true;
+  const { port, connections } = await serve((socket) => {
+    if (!isFirst) return void socket.write(ok('b'));
+    isFirst = false;
+    socket.pause();
+    socket.write(ok('done', 'ETag: "e"\r\n'));
+  });
+  const http = client();
+  const early = http.send(put(port, Buffer.alloc(64 << 20))).then((exchange) => exchange.drain());
+  expect(await failure(early)).toMatchObject({ kind: 'unavailable', message: `127.0.0.1:${port} answered 200 before all of the body was sent` });
+  expect(await (await http.send(get(port))).text()).toBe('b');
+  expect(connections.length).toBe(2);
+});

@@ -3,19 +3,22 @@
  * garbage and no copies, and a small request costs little. Through node:http a GiB costs a worker 1.8 s more (a new 64 KiB buffer per read, and a stream
  * between), and a small PUT three times as much (decisions 022 and 034). Bodies are bytes in memory; what is streamed goes through node:http.
  *
- * 1. Every wait is bounded: connecting by `connectMs`, silence by `idleMs`, the whole exchange by `deadlineMs`, waiting for a connection included.
+ * 1. Every wait is bounded: connecting by `connectMs`, silence by `idleMs`, the whole exchange by `deadlineMs`, waiting for a connection included; with a
+ *    body as `send-deadline` says.
  * 2. A body that ends before its announced end is an error, never short data; what is not HTTP ends the connection.
  * 3. Nothing is sent twice, but what the caller calls idempotent where a kept connection turns out to have been closed before: then once more, on a
  *    new one. For all else that is a failure like any other: whether the server acted is the caller's question (J5).
- * 4. A connection carries one request at a time and goes back to the idle ones only after all of the request left and exactly its answer arrived.
+ * 4. A success that was answered before all of the body had left is none: the exchange fails, and what became of it is the caller's question (J5).
+ * 5. A connection carries one request at a time and goes back to the idle ones only after all of the request left and exactly its answer arrived.
  */
 import { connect as connectTcp, isIP, type LookupFunction, type Socket } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import type { Started } from './hedge.js';
 import { MalformedResponse, ResponseParser } from './response-parser.js';
 import {
-  aborted, contentLength, cut, isReset, late, networkError, notConnected, readText, silent, StaleSocket, unavailable, unusable, type Exchange, type HttpRequest, type Origin,
+  aborted, contentLength, cut, deadlineOf, isReset, late, networkError, notConnected, readText, silent, StaleSocket, tooEarly, unavailable, unusable, type Exchange, type HttpRequest, type Origin,
 } from './exchange.js';
+import { SendDeadline, unsentBytes, type Expiry, type Uplink } from './send-deadline.js';
 import { StoreError } from './store-error.js';
 
 export interface SocketClientOptions {
@@ -23,6 +26,8 @@ export interface SocketClientOptions {
   readonly connectMs: number;
   readonly lookup: LookupFunction;
   readonly ca?: readonly string[];
+  /** Whatever else sends bodies the same way counts with ours. */
+  readonly uplink?: Uplink;
 }
 
 /** What one read(2) may bring: fewer events, and still within a processor's cache. */
@@ -39,7 +44,11 @@ export class SocketClient {
   /** One for all connections: what is in it is used up before the next read. */
   private readonly buffer = Buffer.allocUnsafeSlow(receiveBytes);
 
-  constructor(private readonly options: SocketClientOptions) {}
+  private readonly uplink: Uplink;
+
+  constructor(private readonly options: SocketClientOptions) {
+    this.uplink = options.uplink ?? { bodies: 0 };
+  }
 
   /** `cancel` also gives up an answer that nobody will read. */
   start(request: HttpRequest): Started<Exchange> {
@@ -81,7 +90,7 @@ export class SocketClient {
     let pool = this.pools.get(name);
     if (!pool) this.pools.set(name, (pool = new Pool(request.origin, this.options, this.buffer)));
     let exchange!: SocketExchange;
-    const answer = new Promise<Exchange>((resolve, reject) => { exchange = new SocketExchange(request, head, body, resolve, reject); });
+    const answer = new Promise<Exchange>((resolve, reject) => { exchange = new SocketExchange(request, head, body, this.uplink, resolve, reject); });
     pool.run(exchange, fresh);
     return { answer, isSent: () => exchange.connection !== undefined, cancel: () => exchange.fail(aborted()) };
   }
@@ -184,7 +193,10 @@ class Connection {
     const timer = setTimeout(() => this.fail(notConnected(this.where, connectMs)), connectMs);
     this.socket.once(origin.secure ? 'secureConnect' : 'connect', () => clearTimeout(timer));
     this.socket.on('error', (error) => { this.error = error; });
-    this.socket.on('timeout', () => (this.exchange ? this.fail(silent(this.where, this.exchange.request.idleMs)) : this.destroy()));
+    this.socket.on('timeout', () => {
+      if (!this.exchange) this.destroy();
+      else if (!this.exchange.isSending) this.fail(silent(this.where, this.exchange.request.idleMs));
+    });
     this.socket.on('end', () => this.ended());
     this.socket.on('close', () => {
       clearTimeout(timer);
@@ -195,6 +207,7 @@ class Connection {
   private get where(): string { return `${this.origin.hostname}:${this.origin.port}`; }
 
   get isConnecting(): boolean { return this.socket.connecting; }
+  get unsentBytes(): number { return unsentBytes(this.socket); }
 
   carry(exchange: SocketExchange): void {
     this.exchange = exchange;
@@ -254,7 +267,8 @@ class Connection {
     const isSent = this.socket.writableLength === 0; // a refusal may come before all of a body left
     this.exchange = undefined;
     this.answered = undefined;
-    exchange?.end();
+    if (exchange && exchange.bytesOut > 0 && exchange.status < 300 && this.unsentBytes > 0) exchange.fail(tooEarly(exchange.status, this.where));
+    else exchange?.end();
     if (this.dead) return;
     if (!answered!.reusable || !isSent || this.idleMs <= 0) return this.destroy();
     this.socket.unref();
@@ -284,6 +298,7 @@ class SocketExchange implements Exchange {
   headers: Record<string, string> = {};
   bytesIn = 0;
   readonly bytesOut: number;
+  private readonly sending: SendDeadline | undefined;
   connection: Connection | undefined;
   private early: Buffer[] = [];
   private take: ((chunk: Buffer) => void) | undefined;
@@ -293,17 +308,21 @@ class SocketExchange implements Exchange {
   /** The taker has all of it. */
   private delivered = false;
   private failure: StoreError | undefined;
-  private readonly deadline: NodeJS.Timeout;
+  private readonly deadline: { close(): void };
   private readonly onAbort = (): void => this.fail(aborted());
 
-  constructor(readonly request: HttpRequest, readonly head: string, readonly body: Uint8Array | undefined, private readonly begun: (exchange: Exchange) => void, private readonly refused: (error: Error) => void) {
-    const { origin, method, deadlineMs, signal } = request;
+  constructor(readonly request: HttpRequest, readonly head: string, readonly body: Uint8Array | undefined, uplink: Uplink, private readonly begun: (exchange: Exchange) => void, private readonly refused: (error: Error) => void) {
+    const { origin, method, idleMs, deadlineMs, signal } = request;
     this.bytesOut = body?.length ?? 0;
     const where = `${origin.hostname}:${origin.port}`;
-    this.deadline = setTimeout(() => this.fail(this.connection?.isConnecting ? notConnected(where, deadlineMs) : late(method, where, deadlineMs)), deadlineMs);
+    const expire = (why: Expiry): void => this.fail(why === 'silent' ? silent(where, idleMs) : this.connection?.isConnecting ? notConnected(where, deadlineMs) : late(method, where, deadlineMs));
+    this.sending = this.bytesOut > 0 ? new SendDeadline({ uplink, idleMs, deadlineMs, bodyBytes: this.bytesOut, unsentBytes: () => this.connection?.unsentBytes, expired: expire }) : undefined;
+    this.deadline = this.sending ?? deadlineOf(deadlineMs, () => expire('late'));
     signal?.addEventListener('abort', this.onAbort, { once: true });
   }
 
+  /** Silence is nothing to wonder at. */
+  get isSending(): boolean { return this.sending !== undefined && this.status === 0; }
   get isOver(): boolean { return this.arrived || this.failure !== undefined; }
   /** Bytes are here that nobody has asked for yet. */
   get isFull(): boolean { return this.early.length > 0; }
@@ -331,6 +350,7 @@ class SocketExchange implements Exchange {
     this.status = status;
     this.headers = headers;
     this.connection = connection;
+    this.sending?.answering();
     this.begun(this);
   }
 
@@ -374,7 +394,7 @@ class SocketExchange implements Exchange {
   }
 
   private finish(): void {
-    clearTimeout(this.deadline);
+    this.deadline.close();
     this.request.signal?.removeEventListener('abort', this.onAbort);
   }
 }

@@ -82,6 +82,47 @@ test('S4: an upload in parts goes on after a crash with the parts that are there
   expect(next.memory.openUploads).toBe(0);
 });
 
+test('a part that is not answered in time takes none of its siblings with it, and is sent again, with fewer at a time', async () => {
+  const mount = await mounts.open({ config: { partsInFlightMax: 4 } });
+  const { store, attempts } = mount.deps;
+  const uploadPart = store.uploadPart.bind(store);
+  const tries = new Map<number, number>();
+  let inFlight = 0;
+  let mostAfterwards = 0;
+  let aborted = 0;
+  let held: (() => void)[] | undefined = [];
+  const release = (): void => {
+    held?.forEach((go) => go());
+    held = undefined;
+  };
+  store.uploadPart = async (key, uploadId, number, body, options) => {
+    options?.signal?.addEventListener('abort', () => aborted++);
+    tries.set(number, (tries.get(number) ?? 0) + 1);
+    inFlight++;
+    try {
+      if (number === 2 && tries.get(2) === 1) {
+        setImmediate(release); // its siblings are answered after it has failed
+        throw new StoreError('unavailable', 'late', { code: 'ETIMEDOUT' });
+      }
+      if (held) await new Promise<void>((go) => held!.push(go));
+      else mostAfterwards = Math.max(mostAfterwards, inFlight);
+      return await uploadPart(key, uploadId, number, body, options);
+    } finally {
+      inFlight--;
+    }
+  };
+  mount.create('big', 'B'.repeat(100_000)); // 7 parts
+  await mount.settle(3);
+  expect(contents(mount)).toEqual({ big: 'B*100000;' });
+  expect([...tries].sort(([a], [b]) => a - b)).toEqual([[1, 1], [2, 2], [3, 1], [4, 1], [5, 1], [6, 1], [7, 1]]);
+  expect(aborted).toBe(0);
+  expect(mostAfterwards).toBeLessThan(4);
+  expect(attempts.list()).toEqual([]);
+  expect(mount.memory.calls.get('createUpload')).toBe(1);
+  expect(mount.memory.calls.get('completeUpload')).toBe(1);
+  expect(mount.deps.metrics.get('writeback.retries')).toBe(0);
+});
+
 test('S4: an upload in parts whose file changed meanwhile is never completed, and leaves no stray', async () => {
   let parts = 0;
   const mount: TestMount = await mounts.open({

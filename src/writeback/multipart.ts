@@ -1,8 +1,8 @@
 import { sharedAbort } from '../base/shared-abort.js';
 import type { Range } from '../base/range-set.js';
-import { Semaphore } from '../base/semaphore.js';
 import type { Attempt } from '../journal/attempts.js';
 import type { Inode } from '../meta/inode.js';
+import { Congestion, type Pass } from '../s3/congestion.js';
 import type { CopySource, ETag, Key, Part } from '../s3/object-store.js';
 import { StoreError } from '../s3/store-error.js';
 import { noDigests, noteSum, type BlockDigests } from './block-digests.js';
@@ -33,11 +33,11 @@ interface Plan {
 
 /** Objects sent, or copied inside S3, in parts. Nothing is visible before Complete, which carries the condition. */
 export class MultipartSender {
-  /** Of all uploads together: each holds a part in memory. */
-  private readonly slots: Semaphore;
+  /** Of all uploads together: each holds a part in memory. Where parts are not answered in time there are too many of them for the line. */
+  private readonly slots: Congestion;
 
   constructor(private readonly deps: WritebackDeps, private readonly ledger: Ledger, private readonly sender: Sender) {
-    this.slots = new Semaphore(deps.config.partsInFlightMax);
+    this.slots = new Congestion(deps.config.partsInFlightMax, isTimeout);
   }
 
   /** From the local file. The gen is checked before Complete (S4). */
@@ -166,7 +166,11 @@ export class MultipartSender {
     return this.deps.tree.inodes.get(ino)?.gen === seal.gen || seal.path.startsWith(this.deps.config.scratchDir);
   }
 
-  /** All parts of these ranges, the acknowledged ones not again; null if `mayGoOn` said no. */
+  /**
+   * All parts of these ranges, the acknowledged ones not again; null if `mayGoOn` said no. Where S3 does not answer for a part nothing more is sent until
+   * those on their way have ended: they may be all but there. If one of them was acknowledged, S3 is there, and it goes on with what is missing; else
+   * the failure is thrown. Any other failure is of the whole upload, and ends all of it.
+   */
   async send(begun: Begun, ranges: readonly Range[],
     send: (uploadId: string, number: number, range: Range, signal: AbortSignal) => Promise<Part>, mayGoOn: () => boolean, signal: AbortSignal): Promise<Part[] | null> {
     const { key, parts: known } = begun.attempt;
@@ -176,36 +180,59 @@ export class MultipartSender {
       const range = ranges[part.number - 1];
       if (range && part.sizeBytes === range.end - range.start) done.set(part.number, part);
     }
+    for (;;) {
+      const before = done.size;
+      const unanswered = await this.round(key, uploadId, ranges, done, send, mayGoOn, signal);
+      if (unanswered === 'stopped') return null;
+      if (unanswered === undefined) return sorted(done);
+      if (done.size === before) throw unanswered;
+      this.deps.metrics.add('writeback.parts_again');
+    }
+  }
+
+  /** @returns the failure of a part that was not answered, if there was one, once no part is in flight any more. */
+  private async round(key: Key, uploadId: string, ranges: readonly Range[], done: Map<number, Part>,
+    send: (uploadId: string, number: number, range: Range, signal: AbortSignal) => Promise<Part>, mayGoOn: () => boolean, signal: AbortSignal): Promise<StoreError | 'stopped' | undefined> {
     const failed = sharedAbort();
     const flights: Promise<void>[] = [];
+    let unanswered: StoreError | undefined;
     let unrecorded = 0;
     let isStopped = false;
+    const record = (): void => {
+      unrecorded = 0;
+      this.deps.db.tx(() => this.deps.attempts.setParts(key, uploadId, sorted(done)));
+    };
+    const fly = async (number: number, range: Range, pass: Pass): Promise<void> => {
+      try {
+        done.set(number, await send(uploadId, number, range, AbortSignal.any([signal, failed.signal])));
+        pass.succeeded();
+        if (++unrecorded >= partsPerRecord) record();
+      } catch (error) {
+        pass.failed(error);
+        if (isUnanswered(error)) unanswered ??= error;
+        else if (!failed.signal.aborted) failed.abort(error);
+      } finally {
+        pass.leave();
+      }
+    };
     try {
       for (const [index, range] of ranges.entries()) {
         const number = index + 1;
         if (done.has(number)) continue;
-        const release = await this.slots.acquire();
+        const pass = await this.slots.enter();
         isStopped ||= !mayGoOn();
-        if (isStopped || failed.signal.aborted) {
-          release();
+        if (isStopped || unanswered !== undefined || failed.signal.aborted) {
+          pass.leave();
           break;
         }
-        flights.push(send(uploadId, number, range, AbortSignal.any([signal, failed.signal])).then((part) => {
-          done.set(number, part);
-          if (++unrecorded >= partsPerRecord) {
-            unrecorded = 0;
-            this.deps.db.tx(() => this.deps.attempts.setParts(key, uploadId, sorted(done)));
-          }
-        }, (error: unknown) => {
-          if (!failed.signal.aborted) failed.abort(error);
-        }).finally(release));
+        flights.push(fly(number, range, pass));
       }
       await Promise.all(flights);
     } finally {
-      if (unrecorded > 0) this.deps.db.tx(() => this.deps.attempts.setParts(key, uploadId, sorted(done)));
+      if (unrecorded > 0) record();
     }
     if (failed.signal.aborted) throw failed.signal.reason;
-    return isStopped ? null : sorted(done);
+    return isStopped ? 'stopped' : unanswered;
   }
 
   /** Nobody sees any of the upload before Complete. With it the bytes the file was changed from may be gone: that all are here must be on record by then, and synced (J4). */
@@ -249,6 +276,15 @@ export function partSizeFor(sizeBytes: number, smallest: number): number {
 
 function evenly(sizeBytes: number, partSize: number): Range[] {
   return Array.from({ length: Math.ceil(sizeBytes / partSize) }, (_, i) => ({ start: i * partSize, end: Math.min(sizeBytes, (i + 1) * partSize) }));
+}
+
+/** No answer at all, neither yes nor no. */
+function isUnanswered(error: unknown): error is StoreError {
+  return error instanceof StoreError && error.kind === 'unavailable' && error.details.status === undefined;
+}
+
+function isTimeout(error: unknown): boolean {
+  return isUnanswered(error) && error.details.code === 'ETIMEDOUT';
 }
 
 function sorted(parts: ReadonlyMap<number, Part>): Part[] {
