@@ -1,5 +1,7 @@
+import { once } from 'node:events';
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net';
 import { expect, test } from 'vitest';
-import { SendDeadline, type Expiry } from './send-deadline.js';
+import { SendDeadline, unsentBytes, type Expiry } from './send-deadline.js';
 
 /** A request with a body of 1 MiB, 1 s of silence allowed and 4 s for the answer, whose time passes by `pass`. */
 class Request {
@@ -103,4 +105,27 @@ test('nothing expires once it is closed', () => {
   request.deadline.close();
   request.pass(10_000);
   expect(request.expired).toEqual([]);
+});
+
+test('what the kernel holds because the other end does not read counts as not sent, until it is read', async () => {
+  const server = createServer({ pauseOnConnect: true });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const socket = connect((server.address() as AddressInfo).port, '127.0.0.1');
+  const [other] = await (once(server, 'connection') as Promise<[Socket]>);
+  try {
+    const piece = Buffer.alloc(256 << 10);
+    while (socket.writableLength < 2 * piece.length) { // until the kernel takes no more
+      socket.write(piece);
+      for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect(unsentBytes(socket)).toBeGreaterThan(3 * socket.writableLength);
+    other.resume();
+    while (unsentBytes(socket) > 0) await new Promise((resolve) => setImmediate(resolve));
+    expect(socket.writableLength).toBe(0);
+  } finally {
+    socket.destroy();
+    other.destroy();
+    server.close();
+  }
 });
