@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { copyState } from '../base/copy-state.js';
 import { ManualClock } from '../base/clock.js';
 import type { Disk } from '../base/disk.js';
 import { silentLog } from '../base/log.js';
@@ -47,7 +48,7 @@ export class TestStores {
   /** A new daemon on a copy of the files as a crash would leave them now. */
   async afterCrash(of: TestStore, options: Partial<ContentStoreOptions> = {}): Promise<TestStore> {
     const dir = this.dir();
-    for (const name of fs.readdirSync(of.dir)) if (name !== 'lock' && name !== 'state.db-shm') fs.cpSync(join(of.dir, name), join(dir, name), { recursive: true });
+    copyState(of.dir, dir);
     return this.open({ ...options, dir });
   }
 

@@ -1,5 +1,3 @@
-import fs from 'node:fs';
-import { join } from 'node:path';
 import type Database from 'better-sqlite3';
 import { afterEach, expect, test } from 'vitest';
 import { DbOpener } from '../../test/support/db-opener.js';
@@ -13,11 +11,6 @@ afterEach(() => dbs.clean());
 const sqlOf = (db: Db): Database.Database => (db as unknown as { sql: Database.Database }).sql;
 const givesUp = (db: Db): void => void sqlOf(db).exec('ROLLBACK');
 
-const killed = (dir: string): string => {
-  const copy = dbs.temp();
-  for (const name of fs.readdirSync(dir)) if (name !== 'lock' && name !== 'state.db-shm') fs.cpSync(join(dir, name), join(copy, name), { recursive: true });
-  return copy;
-};
 const late = (db: Db, row: string): void => db.prepare<[string, string, string]>('INSERT OR REPLACE INTO replay (uniq, opcode, result) VALUES (?, ?, ?)').late(row, row, 'late', '');
 const opcodeOf = (db: Db, row: string): string | undefined => db.prepare<[string], { opcode: string }>('SELECT opcode FROM replay WHERE uniq = ?').getRow(row, row)?.opcode;
 const seen = (db: Db): unknown => [db.fact('a'), opcodeOf(db, 'r'), db.prepare<[], { n: number }>('SELECT count(*) AS n FROM replay').get()!.n];
@@ -41,7 +34,7 @@ test.each<[string, (db: Db) => unknown]>([
   await next(db);
   expect(seen(db)).toEqual(['accepted', 'late', 1]);
   await db.checkpoint();
-  expect(seen(dbs.open(killed(dir)))).toEqual(['accepted', 'late', 1]);
+  expect(seen(dbs.open(dbs.killed(dir)))).toEqual(['accepted', 'late', 1]);
 });
 
 test('as long as the disk is too full to run the group again nobody is told half of it, and nothing of it is lost', () => {
@@ -59,7 +52,7 @@ test('as long as the disk is too full to run the group again nobody is told half
   }
   sqlOf(db).pragma(`max_page_count = ${pages + 1000}`);
   expect([db.fact('a')?.length, opcodeOf(db, 'r'), db.fact('b')]).toEqual([20_000, 'late', undefined]);
-  expect(dbs.open(killed(dir)).fact('a')?.length).toBe(20_000);
+  expect(dbs.open(dbs.killed(dir)).fact('a')?.length).toBe(20_000);
 });
 
 test('a transaction that swallows the failure that took its beginning back is not accepted', () => {

@@ -1,5 +1,3 @@
-import fs from 'node:fs';
-import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import fc from 'fast-check';
 import { afterEach, expect, test } from 'vitest';
@@ -20,11 +18,7 @@ const write = (db: Db, row: string, value: string, isNew = false): void => {
 };
 const drop = (db: Db, row: string): void => db.prepare<[string]>(remove).late(row, row);
 const rowsOf = (db: Db): string[] => db.prepare<[], { uniq: string; opcode: string }>('SELECT uniq, opcode FROM replay ORDER BY uniq').all().map(({ uniq, opcode }) => `${uniq}=${opcode}`);
-const killed = (dir: string): string => {
-  const copy = dbs.temp();
-  for (const name of fs.readdirSync(dir)) if (name !== 'lock' && name !== 'state.db-shm') fs.cpSync(join(dir, name), join(copy, name), { recursive: true });
-  return copy;
-};
+const killed = (dir: string): string => dbs.killed(dir);
 
 /** What of it SQLite has been told. */
 class Told implements LateWrite {

@@ -1,8 +1,9 @@
 /** For the tests of this room: a mount without a kernel. Real database, real content files, S3 in memory; names and files change as `fs/` would change them. */
-import { cpSync, existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ManualClock, timeFromMs } from '../base/clock.js';
+import { copyState } from '../base/copy-state.js';
 import { silentLog } from '../base/log.js';
 import { Metrics } from '../base/metrics.js';
 import { ContentStore } from '../cache/content-store.js';
@@ -17,7 +18,6 @@ import { Tree } from '../meta/tree.js';
 import type { Body, Key, ObjectStore } from '../s3/object-store.js';
 import { LongKeyStore } from '../s3/long-key-store.js';
 import { LongKeys } from '../s3/long-keys.js';
-import { errorCode } from '../base/errno.js';
 import { FaultyStore, type FaultyOptions } from '../s3/faulty-store.js';
 import { MemoryObjectStore } from '../s3/memory-object-store.js';
 import { StoreError } from '../s3/store-error.js';
@@ -123,17 +123,9 @@ export class TestMount {
 
   /** The state on disk at this moment, for `reopen`. */
   copyState(): string {
-    for (;;) {
-      const dir = mkdtempSync(join(root, 'hearthfs-writeback-'));
-      try {
-        // In one synchronous stretch: no transaction is half done.
-        cpSync(this.dir, dir, { recursive: true, force: true, filter: (path) => !path.endsWith('-shm') && !path.endsWith('lock') });
-        return dir;
-      } catch (error) {
-        rmSync(dir, { recursive: true, force: true });
-        if (errorCode(error) !== 'ENOENT') throw error; // a file that libuv's pool was just removing
-      }
-    }
+    const dir = mkdtempSync(join(root, 'hearthfs-writeback-'));
+    copyState(this.dir, dir);
+    return dir;
   }
 
   reopen(dir: string, options: { tap?: Tap; faulty?: FaultyStore } = {}): Promise<TestMount> {

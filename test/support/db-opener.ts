@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { silentLog } from '../../src/base/log.js';
 import { Metrics } from '../../src/base/metrics.js';
 import { Db, type DbOptions } from '../../src/db/db.js';
+import { copyState } from '../../src/base/copy-state.js';
 
 /** Databases of a test in directories of their own, without ballast. */
 export class DbOpener {
@@ -20,6 +21,13 @@ export class DbOpener {
     const db = Db.open({ dir, log: silentLog, metrics: new Metrics(), ballastBytes: 0, ...options });
     this.dbs.push(db);
     return db;
+  }
+
+  /** What a kill at this moment leaves for the next daemon: a directory for `open`. */
+  killed(dir: string): string {
+    const copy = this.temp();
+    copyState(dir, copy);
+    return copy;
   }
 
   /** As after a crash. */

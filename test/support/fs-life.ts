@@ -4,14 +4,14 @@
  * `crash()` ends the daemon as `kill -9` does (the page cache survives) and starts the next one on the same state; `remount()` is an orderly restart.
  * `crashAfter(n)` lets it die in the middle of what comes next.
  */
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, utimesSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { errorCode } from '../../src/base/errno.js';
 import type { ManualClock } from '../../src/base/clock.js';
 import { FaultyDisk } from '../../src/base/faulty-disk.js';
 import type { FaultyStore } from '../../src/s3/faulty-store.js';
 import type { MemoryObjectStore } from '../../src/s3/memory-object-store.js';
+import { copyState } from '../../src/base/copy-state.js';
 import { FsDaemon, type DaemonOptions } from './fs-daemon.js';
 
 /** A transaction: `seq` counts those of one daemon. */
@@ -219,24 +219,5 @@ export class FsLife {
     const world = { dir, bootId: `boot ${this.boots}`, store: this.faulty, clock: this.clock, health: this.health, random, point, mayLeave };
     this.daemon = await FsDaemon.start(world, this.generation, this.disk ? { ...this.options, disk: this.disk } : this.options);
     if (this.remains !== undefined) this.daemon.kill();
-  }
-}
-
-/** As it is at this moment: a file whose unlink a thread is just about to make is there or not. */
-function copyState(from: string, to: string): void {
-  for (const entry of readdirSync(from, { withFileTypes: true })) {
-    const [path, copy] = [join(from, entry.name), join(to, entry.name)];
-    if (entry.isDirectory()) {
-      mkdirSync(copy, { mode: 0o700 });
-      copyState(path, copy);
-    } else if (!/-shm$|^lock$/.test(entry.name)) {
-      try {
-        const { atime, mtime } = statSync(path);
-        copyFileSync(path, copy);
-        utimesSync(copy, atime, mtime);
-      } catch (error) {
-        if (errorCode(error) !== 'ENOENT') throw error;
-      }
-    }
   }
 }
