@@ -85,7 +85,7 @@ describe('network', () => {
     s3.faults.add({ fault: { type: 'hang' } });
     expect(await failure(store.head('a'))).toMatchObject({ kind: 'unavailable', details: { code: 'ETIMEDOUT' } });
     const patient = await open({ requestTimeoutMs: 60_000 });
-    expect((await failure(patient.head('a', { deadlineMs: 100 }))).message).toContain('not finished within 100 ms');
+    expect((await failure(patient.head('a', { deadlineMs: 100 }))).message).toMatch(/not finished within \d+ ms/);
     const controller = new AbortController();
     const call = failure(patient.put('a', bytes('x'), plain, null, { signal: controller.signal }));
     controller.abort();
