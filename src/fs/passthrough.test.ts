@@ -1,4 +1,4 @@
-import { openSync, readFileSync, readlinkSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readlinkSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { afterEach, expect, it } from 'vitest';
 import { Errno } from '../base/errno.js';
 import { FaultyDisk } from '../base/faulty-disk.js';
@@ -157,6 +157,25 @@ it('a file that may be open through an earlier daemon stays on record, and known
   expect(kernel.open.size).toBe(0);
   expect(harness.daemon.db.prepare('SELECT * FROM backing').all()).toHaveLength(1);
   harness.fs.forget(handle.ino);
+  expect(harness.daemon.db.prepare('SELECT * FROM backing').all()).toEqual([]);
+});
+
+it('a disk too full to note that the last mapping of a file is gone stops nothing: it is noted once there is room', async () => {
+  const disk = new FaultyDisk();
+  harness = await FsHarness.open({ disk });
+  const kernel = new BackingIds();
+  harness.fs.passthrough.enable(kernel.device);
+  const handle = await harness.create('file');
+  const mapping = openSync(await contentPath('file'), 'r+'); // as long as it is open no lease is granted
+  await harness.closeFile(handle);
+  expect(kernel.open.size).toBe(1);
+  closeSync(mapping);
+  const linger = (): void => (harness.fs.passthrough as unknown as { linger(): void }).linger();
+  disk.fail('db.redo', { errno: Errno.ENOSPC });
+  linger();
+  expect(kernel.open.size).toBe(1);
+  linger();
+  expect(kernel.open.size).toBe(0);
   expect(harness.daemon.db.prepare('SELECT * FROM backing').all()).toEqual([]);
 });
 

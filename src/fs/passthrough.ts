@@ -2,6 +2,7 @@ import { assert } from '../base/assert.js';
 import type { Time } from '../base/clock.js';
 import { SystemError } from '../base/libc.js';
 import type { ContentFile, ContentStat } from '../cache/content-file.js';
+import { DbError } from '../db/db-error.js';
 import { wasPowerCut } from '../db/previous-run.js';
 import { isRegular, type Inode } from '../meta/inode.js';
 import { opensForReading, opensForWriting } from '../fuse/ops.js';
@@ -390,14 +391,14 @@ export class Passthrough {
   }
 
   private writersGone(inode: Inode, backing: Backing): void {
-    backing.writers = false;
-    this.deps.contents.changes.kernelWrites(backing.file.id, false);
     this.deps.contents.wrote(backing.file); // since the last sync that covered it, for all we know
     this.deps.db.tx(() => {
       this.deps.db.onRollback(() => {
         backing.writers = true;
         this.deps.contents.changes.kernelWrites(backing.file.id, true);
       });
+      backing.writers = false;
+      this.deps.contents.changes.kernelWrites(backing.file.id, false);
       this.record(inode.ino, backing, null);
       if (!inode.unsealed) return;
       this.deps.tree.inodes.settle(inode);
@@ -433,15 +434,25 @@ export class Passthrough {
     let waiting = false;
     for (const [ino, backing] of this.backings) {
       if (this.files.ownCount(ino) > 0) continue;
-      const inode = this.deps.tree.inodes.get(ino);
-      const isWaiting = inode !== undefined && !this.lastLook(inode, backing).isGone;
-      this.tell(ino, backing);
-      if (isWaiting) waiting = true;
-      else if (!this.inherited.has(ino)) this.remove(ino, backing);
+      try {
+        if (!this.isOver(ino, backing)) waiting = true;
+      } catch (error) {
+        if (!(error instanceof DbError) || error.kind !== 'full') throw error;
+        waiting = true; // D5: until there is room to note it
+      }
     }
     if (waiting) return;
     clearInterval(this.timer);
     this.timer = undefined;
+  }
+
+  /** @returns false while something may still write. */
+  private isOver(ino: number, backing: Backing): boolean {
+    const inode = this.deps.tree.inodes.get(ino);
+    const isWaiting = inode !== undefined && !this.lastLook(inode, backing).isGone;
+    this.tell(ino, backing);
+    if (!isWaiting && !this.inherited.has(ino)) this.remove(ino, backing);
+    return !isWaiting;
   }
 }
 
