@@ -79,6 +79,7 @@ export const localWorkloads: readonly Workload[] = [
     async run(context) {
       const source = big(context.world, GiB);
       await context.settleDisk();
+      await context.haveMemory(source.path, 1);
       const file = path.join(context.path, 'new');
       const { seconds } = await context.measured(() => context.probe<{ seconds: number }>('write', file, source.path));
       await context.expectSha256(file, source.sha256);

@@ -56,6 +56,7 @@ export const remoteWorkloads: readonly Workload[] = [
     id: 'cold-read', title: 'sequential read of 1 GiB, cold', unit: 'MB/s', systems: mountsAndClient, targets: [{ of: 'client', ratio: 0.8 }], cold: coldBig,
     async run(context) {
       const source = big(context.world, GiB);
+      if (context.system !== 'client') await context.haveMemory(source.path, 2); // pages of the cache's file and of the mount's
       if (context.system === 'client') {
         const started = performance.now();
         const bytes = await context.world.s3.download(`${context.prefix}big`);
@@ -160,6 +161,7 @@ export const remoteWorkloads: readonly Workload[] = [
     id: 'upload-big', title: '1 GiB written and uploaded', unit: 'MB/s', systems: mountsAndClient, targets: [{ of: 'client', ratio: 0.8 }],
     async run(context) {
       const source = big(context.world, GiB);
+      await context.haveMemory(source.path, 1);
       const started = performance.now();
       let writeSeconds = 0;
       if (context.system === 'client') await context.world.s3.upload(`${context.prefix}big`, source.path);
