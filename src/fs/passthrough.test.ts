@@ -117,7 +117,8 @@ it('after a crash all files go to passthrough again but those that may still be 
   await harness.closeFile(free);
 });
 
-it('a file that was open through the daemon stays on record, and known, where the disk is too full to note its close', async () => {
+/** Opened before it was here, which it is by now. */
+async function fileOpenThroughUs(): Promise<{ disk: FaultyDisk; kernel: BackingIds; handle: Awaited<ReturnType<FsHarness['open']>> }> {
   const disk = new FaultyDisk();
   harness = await FsHarness.open({ disk });
   const kernel = new BackingIds();
@@ -125,10 +126,15 @@ it('a file that was open through the daemon stays on record, and known, where th
   await harness.writeFile('file', 'text');
   await harness.sync();
   await harness.evict();
-  const handle = await harness.open('file'); // not here yet
+  const handle = await harness.open('file');
   await harness.daemon.db.checkpoint(); // its row is in the table, not only in a group
   await harness.pread(handle, 0, 4);
-  await harness.daemon.contents.maintain(); // the file is here now
+  await harness.daemon.contents.maintain();
+  return { disk, kernel, handle };
+}
+
+it('a file that was open through the daemon stays on record, and known, where the disk is too full to note its close', async () => {
+  const { disk, kernel, handle } = await fileOpenThroughUs();
   disk.fail('db.redo', { errno: Errno.ENOSPC });
   await expect(harness.closeFile(handle)).rejects.toThrow();
   await harness.closeFile(await harness.open('file'));
@@ -139,16 +145,7 @@ it('a file that was open through the daemon stays on record, and known, where th
 });
 
 it('a file that may be open through an earlier daemon stays on record, and known, where the disk is too full to note that the kernel forgot it', async () => {
-  const disk = new FaultyDisk();
-  harness = await FsHarness.open({ disk });
-  const kernel = new BackingIds();
-  harness.fs.passthrough.enable(kernel.device);
-  await harness.writeFile('file', 'text');
-  await harness.sync();
-  await harness.evict();
-  const handle = await harness.open('file');
-  await harness.pread(handle, 0, 4);
-  await harness.daemon.contents.maintain();
+  const { disk, kernel, handle } = await fileOpenThroughUs();
   await harness.crash();
   harness.fs.passthrough.enable(kernel.device);
   disk.fail('db.redo', { errno: Errno.ENOSPC });
