@@ -45,14 +45,21 @@ function opened(path: string, redo: string): Database.Database {
   }
 }
 
+/** Written down with each group: the number of its last transaction in the redo log. */
+export const storeNumberSql = "INSERT INTO fact (name, value) VALUES ('redo', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+
+/** Of the last transaction that SQLite has committed. */
+export function committedNumber(sql: Database.Database): number {
+  return Number((sql.prepare("SELECT value FROM fact WHERE name = 'redo'").get() as { value: string } | undefined)?.value ?? 0);
+}
+
 /** After a kill: what was accepted and not committed yet. */
 function redoAccepted(sql: Database.Database, path: string): void {
-  const stored = (sql.prepare("SELECT value FROM fact WHERE name = 'redo'").get() as { value: string } | undefined)?.value;
-  const { statements, last } = readRedo(path, Number(stored ?? 0));
+  const { statements, last } = readRedo(path, committedNumber(sql));
   if (statements.length === 0) return;
   sql.exec('BEGIN IMMEDIATE');
   runAgain(sql, statements);
-  sql.prepare("INSERT INTO fact (name, value) VALUES ('redo', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value").run(String(last));
+  sql.prepare(storeNumberSql).run(String(last));
   sql.exec('COMMIT');
 }
 

@@ -20,7 +20,7 @@ import type { Metrics } from '../base/metrics.js';
 import { randomId } from '../base/random-id.js';
 import { Ballast } from './ballast.js';
 import { Checkpointer } from './checkpointer.js';
-import { explain, openFile, redoPath } from './database-file.js';
+import { committedNumber, explain, openFile, redoPath } from './database-file.js';
 import { DbError, isFull, translateSqliteError } from './db-error.js';
 import { gateBytes } from './gate.js';
 import { Group } from './group.js';
@@ -110,8 +110,7 @@ export class Db implements TransactionOwner {
     const shared = new SharedArrayBuffer(gateBytes);
     this.wal = new WalFile(`${path}-wal`, disk);
     this.wal.syncNow(); // what it holds may be journaled only in the log that starts over now
-    const redone = sql.prepare<[], { value: string }>("SELECT value FROM fact WHERE name = 'redo'").get()?.value;
-    const redo = RedoLog.open(disk, redoPath(options.dir), Number(redone ?? 0), Number.parseInt(randomId().slice(0, 8), 16));
+    const redo = RedoLog.open(disk, redoPath(options.dir), committedNumber(sql), Number.parseInt(randomId().slice(0, 8), 16));
     this.checkpointer = new Checkpointer(path, shared, () => {
       this.group.flush();
       sql.pragma('wal_checkpoint(PASSIVE)');

@@ -7,15 +7,14 @@
  *  2. Rows that wait (`late-rows`) wait for this SQLite transaction, and are forgotten with it.
  *  3. A group that finds the disk full stays accepted and is tried again. After any other failed commit nothing goes on (D4).
  */
-import type Database from 'better-sqlite3';
-import SqliteDatabase from 'better-sqlite3';
+import Database from 'better-sqlite3';
 import { assert, AssertionError } from '../base/assert.js';
 import { errorCode } from '../base/errno.js';
 import type { Log } from '../base/log.js';
 import type { Metrics } from '../base/metrics.js';
 import type { Ballast } from './ballast.js';
 import type { Checkpointer } from './checkpointer.js';
-import { runAgain } from './database-file.js';
+import { runAgain, storeNumberSql } from './database-file.js';
 import { DbError, isFull, translateSqliteError } from './db-error.js';
 import { enterTransaction, leaveTransaction } from './gate.js';
 import type { PendingSync } from './group-sync.js';
@@ -59,7 +58,7 @@ export class Group {
     this.beginStatement = sql.prepare('BEGIN IMMEDIATE');
     this.commitStatement = sql.prepare('COMMIT');
     this.rollbackStatement = sql.prepare('ROLLBACK');
-    this.storeNumber = sql.prepare("INSERT INTO fact (name, value) VALUES ('redo', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value");
+    this.storeNumber = sql.prepare(storeNumberSql);
   }
 
   /** SQLite has a transaction open. */
@@ -91,7 +90,7 @@ export class Group {
     try {
       isLogged = redo.append();
     } catch (error) {
-      if (errorCode(error) === 'ENOSPC') throw new SqliteDatabase.SqliteError('the redo log cannot grow', 'SQLITE_FULL');
+      if (errorCode(error) === 'ENOSPC') throw new Database.SqliteError('the redo log cannot grow', 'SQLITE_FULL');
       throw new DbError('io', 'The redo log cannot be written', { cause: error });
     }
     if (isLogged) {

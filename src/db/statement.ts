@@ -61,7 +61,7 @@ export class Statement<P extends unknown[] = unknown[], R = unknown> implements 
   get(...params: P): R | undefined {
     if (this.writes && !this.owner.inTransaction) return this.owner.tx<{ row: unknown }>(() => ({ row: this.get(...params) })).row as R | undefined;
     this.owner.settle(this.words);
-    const row = this.writes ? this.inner.get(...params) as R | undefined : this.getOne(params);
+    const row = this.getOne(params);
     if (this.writes) this.owner.wrote(this, params);
     return row;
   }
@@ -76,7 +76,7 @@ export class Statement<P extends unknown[] = unknown[], R = unknown> implements 
   all(...params: P): R[] {
     if (this.writes && !this.owner.inTransaction) return this.owner.tx<unknown[]>(() => this.all(...params)) as R[];
     this.owner.settle(this.words);
-    const rows = this.writes ? this.inner.all(...params) as R[] : this.getAll(params);
+    const rows = this.getAll(params);
     if (this.writes) this.owner.wrote(this, params);
     return rows;
   }
@@ -85,6 +85,7 @@ export class Statement<P extends unknown[] = unknown[], R = unknown> implements 
     this.inner.run(...params);
   }
 
+  // Where the statement writes, a transaction runs, and nothing is tried again
   private getOne(params: readonly unknown[]): R | undefined {
     try {
       return this.inner.get(...params) as R | undefined;

@@ -86,7 +86,7 @@ export class Names {
     const inode = this.deps.tree.inodes.mustGet(dentry.ino);
     if (isDirectory(inode)) throw new FsError(Errno.EISDIR);
     if (!isRegular(inode)) throw new FsError(Errno.ESTALE, `inode ${inode.ino} is no regular file`); // the kernel walks the path again
-    return andThen(this.opens.open(ctx, inode.ino, flags, false), (opened) => entryOpened(this.attributes.entry(this.inodes.mustGet(inode.ino), undefined), opened));
+    return andThen(this.opens.open(ctx, inode.ino, flags, false), (opened) => this.openedEntry(inode.ino, opened));
   }
 
   create(ctx: RequestContext, parent: number, name: string, flags: number, mode: number, umask: number): MaybePromise<Entry & OpenReply> {
@@ -116,13 +116,17 @@ export class Names {
 
   /** Sent again: the kernel may have been told before. */
   private createReply(inode: Inode, flags: number): MaybePromise<Entry & OpenReply> {
-    return andThen(this.opens.openedDurably(inode, flags), (opened) => entryOpened(this.attributes.entry(this.inodes.mustGet(inode.ino), undefined), opened));
+    return andThen(this.opens.openedDurably(inode, flags), (opened) => this.openedEntry(inode.ino, opened));
   }
 
   private createdReply(inode: Inode, flags: number): MaybePromise<Entry & OpenReply> {
     const opened = this.opens.openedDurably(inode, flags);
     if (!(opened instanceof Promise)) return entryOpened(this.attributes.newEntry(inode), opened);
-    return opened.then((later) => entryOpened(this.attributes.entry(this.inodes.mustGet(inode.ino), undefined), later));
+    return opened.then((later) => this.openedEntry(inode.ino, later));
+  }
+
+  private openedEntry(ino: number, opened: OpenReply): Entry & OpenReply {
+    return entryOpened(this.attributes.entry(this.inodes.mustGet(ino), undefined), opened);
   }
 
   async tmpfile(ctx: RequestContext, parent: number, flags: number, mode: number, umask: number): Promise<Entry & OpenReply> {

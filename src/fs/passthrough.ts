@@ -281,7 +281,7 @@ export class Passthrough {
     const file = backing?.file ?? this.contents.existing(inode);
     if (!file) return;
     file.setTimes(inode.atime, inode.mtime);
-    if (backing) ({ mtimeNs: backing.mtimeNs, atimeNs: backing.atimeNs } = timesOf(file));
+    if (backing) ({ mtimeNs: backing.mtimeNs, atimeNs: backing.atimeNs } = timesOf(file.stat()));
   }
 
   /**
@@ -349,7 +349,7 @@ export class Passthrough {
     const stat = file.stat();
     const backing: Backing = {
       id, file, release: this.deps.contents.acquire(file), writers: false, seen: null, mappable: false, untold: false,
-      mtimeNs: stat?.mtimeNs ?? 0n, atimeNs: stat?.atimeNs ?? 0n, registeredAs: stat,
+      ...timesOf(stat), registeredAs: stat,
     };
     this.backings.set(ino, backing);
     return backing;
@@ -456,8 +456,7 @@ export class Passthrough {
   }
 }
 
-function timesOf(file: ContentFile): { mtimeNs: bigint; atimeNs: bigint } {
-  const stat = file.stat();
+function timesOf(stat: ContentStat | undefined): { mtimeNs: bigint; atimeNs: bigint } {
   return { mtimeNs: stat?.mtimeNs ?? 0n, atimeNs: stat?.atimeNs ?? 0n };
 }
 
