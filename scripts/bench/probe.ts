@@ -39,11 +39,15 @@ function sha256(file: string): string {
   return hash.digest('hex');
 }
 
-/** @returns seconds; every read is compared with the source. */
-function random(file: string, source: string, count: number, bytes: number): number {
+function randomOffsets(source: string, count: number, bytes: number): number[] {
   const numbers = new Random(count);
   const blocks = Math.floor(fs.statSync(source).size / bytes);
-  const offsets = Array.from({ length: count }, () => numbers.between(0, blocks) * bytes);
+  return Array.from({ length: count }, () => numbers.between(0, blocks) * bytes);
+}
+
+/** @returns seconds; the first 200 reads are compared with the source. */
+function random(file: string, source: string, count: number, bytes: number): number {
+  const offsets = randomOffsets(source, count, bytes);
   const fd = fs.openSync(file, 'r');
   const original = fs.openSync(source, 'r');
   const wanted = Buffer.alloc(bytes);
@@ -57,6 +61,21 @@ function random(file: string, source: string, count: number, bytes: number): num
   const rest = offsets.slice(200);
   seconds += timed(() => { for (const offset of rest) fs.readSync(fd, buffer, 0, bytes, offset); });
   fs.closeSync(fd);
+  return seconds;
+}
+
+/** Like `random`, but so many readers of one file at the same time, each with its own descriptor; compared when all are done. @returns seconds */
+async function randomAtOnce(file: string, source: string, count: number, bytes: number, readers: number): Promise<number> {
+  const left = randomOffsets(source, count, bytes);
+  const handles = await Promise.all(Array.from({ length: readers }, () => fs.promises.open(file, 'r')));
+  const started = performance.now();
+  await Promise.all(handles.map(async (handle) => {
+    const buffer = Buffer.alloc(bytes);
+    for (let offset = left.pop(); offset !== undefined; offset = left.pop()) await handle.read(buffer, 0, bytes, offset);
+  }));
+  const seconds = (performance.now() - started) / 1000;
+  await Promise.all(handles.map((handle) => handle.close()));
+  random(file, source, count, bytes);
   return seconds;
 }
 
@@ -138,7 +157,7 @@ function churn(dir: string, count: number): void {
 }
 
 async function main(): Promise<unknown> {
-  const [first = '', second = '', third = '', fourth = ''] = args;
+  const [first = '', second = '', third = '', fourth = '', fifth = ''] = args;
   switch (command) {
     case 'read': {
       let bytes = 0;
@@ -147,6 +166,7 @@ async function main(): Promise<unknown> {
     }
     case 'sha256': return { sha256: sha256(first) };
     case 'random': return { seconds: random(first, second, Number(third), Number(fourth)) };
+    case 'random-at-once': return { seconds: await randomAtOnce(first, second, Number(third), Number(fourth), Number(fifth)) };
     case 'scattered': return { ms: scattered(first, Number(second), Number(third)) };
     case 'write': return { seconds: write(first, second, 'w') };
     case 'overwrite': return { seconds: write(first, second, 'r+') };

@@ -45,6 +45,8 @@ export interface World {
 }
 
 const peerShare = 0.1;
+/** What a probe can have under way at the same time: with Node's four threads, 64 streams are four. */
+const readersMax = 64;
 
 export class Context {
   cost: Cost | undefined;
@@ -74,7 +76,8 @@ export class Context {
 
   async probe<T>(...args: (string | number)[]): Promise<T> {
     const program = compiledEntry(import.meta.url, './probe.js').pathname;
-    return JSON.parse((await run(process.execPath, [program, ...args.map(String)], { timeoutMs: 1_800_000 })).stdout) as T;
+    const env = { UV_THREADPOOL_SIZE: String(readersMax) };
+    return JSON.parse((await run(process.execPath, [program, ...args.map(String)], { env, timeoutMs: 1_800_000 })).stdout) as T;
   }
 
   /** The kernel forgets names and attributes (`2`), or pages, too (`3`); dirty pages are written first. */

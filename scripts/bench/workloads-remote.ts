@@ -12,6 +12,7 @@ const MB = 1e6;
 const mounts = ['hearthfs', 's3fs', 'rclone'] as const;
 const mountsAndClient = [...mounts, 'client'] as const;
 const randomBytes = 256 << 10;
+const randomReaders = 16;
 const firstByteFiles = 9;
 const scatteredBytes = 64 << 10;
 const scatteredAtOnce = 20;
@@ -49,6 +50,20 @@ function walks(suffix: string, fields: Pick<Workload, 'systems' | 'targets' | 'h
       return { value: count / (ms / 1000) };
     },
   }));
+}
+
+function randomReads(suffix: string, title: string, [command, ...readers]: [string, ...number[]]): Workload {
+  return {
+    id: `cold-random${suffix}`, title, unit: 'ops/s', systems: mounts, targets: [{ of: 'best peer', ratio: 2 }], cold: coldBig,
+    async run(context) {
+      const count = context.count(400);
+      await context.shell('ls "$M" > /dev/null');
+      const before = await context.world.s3.bytesOut();
+      const { seconds } = await context.measured(() => context.probe<{ seconds: number }>(command, path.join(context.path, 'big'), big(context.world, GiB).path, count, randomBytes, ...readers));
+      const fetched = (await context.world.s3.bytesOut()) - before;
+      return { value: count / seconds, more: { bytesFetchedPerByteRead: fetched / (count * randomBytes) } };
+    },
+  };
 }
 
 export const remoteWorkloads: readonly Workload[] = [
@@ -106,17 +121,8 @@ export const remoteWorkloads: readonly Workload[] = [
       return { value: files.length / seconds };
     },
   },
-  {
-    id: 'cold-random', title: 'random 256 KiB reads of a cold 1 GiB file', unit: 'ops/s', systems: mounts, targets: [{ of: 'best peer', ratio: 2 }], cold: coldBig,
-    async run(context) {
-      const count = context.count(400);
-      await context.shell('ls "$M" > /dev/null');
-      const before = await context.world.s3.bytesOut();
-      const { seconds } = await context.measured(() => context.probe<{ seconds: number }>('random', path.join(context.path, 'big'), big(context.world, GiB).path, count, randomBytes));
-      const fetched = (await context.world.s3.bytesOut()) - before;
-      return { value: count / seconds, more: { bytesFetchedPerByteRead: fetched / (count * randomBytes) } };
-    },
-  },
+  randomReads('', 'random 256 KiB reads of a cold 1 GiB file', ['random']),
+  randomReads('-readers', `random 256 KiB reads of a cold 1 GiB file, ${randomReaders} readers at once`, ['random-at-once', randomReaders]),
   {
     id: 'cold-tar', title: 'tar c of 2,000 files of 4 to 64 KiB, cold', unit: 'files/s', systems: mounts, targets: [{ of: 'best peer', ratio: 10 }],
     cold: (world, prefix) => coldTrees(world, prefix, 2000, 4096, 65536),
