@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-const built = new URL('../dist/src/cli/', import.meta.url);
+const built = new URL('../dist/bundle/', import.meta.url);
 if (existsSync(new URL('main.js', built))) {
   const { main } = await import(new URL('main.js', built).href);
   const { mountHelper } = await import(new URL('mount-helper.js', built).href);

@@ -1,13 +1,12 @@
 import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { projectRoot } from '../base/project-root.js';
 
-/** The package's version; package.json is three levels up from dist/src/daemon and two from src/daemon. */
+/** The package's version, as it was when this program was loaded. */
 export const version: string = (() => {
-  for (const path of ['../../../package.json', '../../package.json']) {
-    try {
-      return (JSON.parse(readFileSync(new URL(path, import.meta.url), 'utf8')) as { version: string }).version;
-    } catch {
-      continue;
-    }
+  try {
+    return (JSON.parse(readFileSync(path.join(projectRoot(), 'package.json'), 'utf8')) as { version: string }).version;
+  } catch {
+    return 'unknown';
   }
-  return 'unknown';
 })();

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { compiledEntry } from '../../base/entry-url.js';
+import path from 'node:path';
+import { projectRoot } from '../../base/project-root.js';
 import { UserError } from '../../base/user-error.js';
 import type { CommandSpec } from '../command.js';
 
@@ -12,7 +12,7 @@ export const demo: CommandSpec = {
   positionalsMax: 0,
   async run(args) {
     // The tour is equipment outside the product rooms, so it is a program of its own.
-    const script = fileURLToPath(compiledEntry(import.meta.url, '../../../scripts/demo.js'));
+    const script = path.join(projectRoot(), 'dist/scripts/demo.js');
     if (!existsSync(script)) throw new UserError('The demo is not part of this installation; run it from a checkout with `npm run demo`');
     const child = spawn(process.execPath, [script, ...(args.flags.get('wait') === false ? ['--no-wait'] : [])], { stdio: 'inherit' });
     // A terminal's Ctrl-C reaches the child by itself; a SIGTERM to this process does not.
