@@ -91,7 +91,7 @@ export class Names {
 
   create(ctx: RequestContext, parent: number, name: string, flags: number, mode: number, umask: number): MaybePromise<Entry & OpenReply> {
     const replayed = this.replay.find(ctx);
-    if (replayed?.ino !== undefined) return this.createReply(this.inodes.mustGet(replayed.ino), flags);
+    if (replayed?.ino !== undefined) return this.createReply(ctx, this.inodes.mustGet(replayed.ino), flags);
     return andThen(this.reserveFile(ctx), () => andThen(this.find(ctx, parent, name), () => this.createFound(ctx, parent, name, flags, mode, umask)));
   }
 
@@ -106,7 +106,7 @@ export class Names {
       this.replay.record(ctx, 'create', { ino: created.ino });
       return created;
     });
-    return this.createdReply(inode, flags);
+    return this.createdReply(ctx, inode, flags);
   }
 
   /** In a transaction: an empty content file for bytes that S3 lacks. */
@@ -115,12 +115,12 @@ export class Names {
   }
 
   /** Sent again: the kernel may have been told before. */
-  private createReply(inode: Inode, flags: number): MaybePromise<Entry & OpenReply> {
-    return andThen(this.opens.openedDurably(inode, flags), (opened) => this.openedEntry(inode.ino, opened));
+  private createReply(ctx: RequestContext, inode: Inode, flags: number): MaybePromise<Entry & OpenReply> {
+    return andThen(this.opens.openedDurably(ctx, inode, flags), (opened) => this.openedEntry(inode.ino, opened));
   }
 
-  private createdReply(inode: Inode, flags: number): MaybePromise<Entry & OpenReply> {
-    const opened = this.opens.openedDurably(inode, flags);
+  private createdReply(ctx: RequestContext, inode: Inode, flags: number): MaybePromise<Entry & OpenReply> {
+    const opened = this.opens.openedDurably(ctx, inode, flags);
     if (!(opened instanceof Promise)) return entryOpened(this.attributes.newEntry(inode), opened);
     return opened.then((later) => this.openedEntry(inode.ino, later));
   }
@@ -131,7 +131,7 @@ export class Names {
 
   async tmpfile(ctx: RequestContext, parent: number, flags: number, mode: number, umask: number): Promise<Entry & OpenReply> {
     const replayed = this.replay.find(ctx);
-    if (replayed?.ino !== undefined) return this.createReply(this.inodes.mustGet(replayed.ino), flags);
+    if (replayed?.ino !== undefined) return this.createReply(ctx, this.inodes.mustGet(replayed.ino), flags);
     await this.reserveFile(ctx);
     const directory = this.inodes.liveDirectory(parent);
     const inode = this.deps.db.tx(() => {
@@ -139,7 +139,7 @@ export class Names {
       this.replay.record(ctx, 'tmpfile', { ino: created.ino });
       return created;
     });
-    return this.createdReply(inode, flags);
+    return this.createdReply(ctx, inode, flags);
   }
 
   mkdir(ctx: RequestContext, parent: number, name: string, mode: number, umask: number): MaybePromise<Entry> {

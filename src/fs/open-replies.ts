@@ -32,7 +32,7 @@ export class OpenReplies {
     if (isDirectory(before)) throw new FsError(Errno.EISDIR);
     if (!isRegular(before)) throw new FsError(Errno.ENXIO); // fifos and devices are the kernel's own
     const isPlain = (flags & OpenFlag.TRUNC) === 0 && before.nlink > 0 && !this.remote.needsAttributes(before) && !this.contents.existing(before)?.hasUnstoredPresence;
-    return isPlain ? this.openedDurably(before, flags) : this.openedLater(ctx, before, flags, killSuidGid);
+    return isPlain ? this.openedDurably(ctx, before, flags) : this.openedLater(ctx, before, flags, killSuidGid);
   }
 
   private async openedLater(ctx: RequestContext, before: Inode, flags: number, killSuidGid: boolean): Promise<OpenReply> {
@@ -60,7 +60,7 @@ export class OpenReplies {
       });
     }
     if (this.passthrough.enabled && opensForWriting(flags)) await this.presenceOnRecord(ino);
-    return this.openedDurably(this.inodes.mustGet(ino), flags);
+    return this.openedDurably(ctx, this.inodes.mustGet(ino), flags);
   }
 
   /** Where the kernel writes by itself nothing may be missing after a crash, and what is on record must be on the disk (D1): a sync for a file that was fetched a moment ago. */
@@ -73,8 +73,8 @@ export class OpenReplies {
    * K9: O_SYNC and O_DSYNC writes in passthrough send no FSYNC, so their dirty mark is *journaled* before the OPEN is answered; and any mark of a file
    * that counted as unchanged.
    */
-  openedDurably(inode: Inode, flags: number): MaybePromise<OpenReply> {
-    const reply = this.opened(inode, flags);
+  openedDurably(ctx: RequestContext, inode: Inode, flags: number): MaybePromise<OpenReply> {
+    const reply = this.opened(ctx, inode, flags);
     if (reply.backingId === undefined || !opensForWriting(flags)) return reply;
     const waits = flags & OpenFlag.SYNC ? this.deps.db.durable() : this.passthrough.marked(inode.ino);
     return waits ? andThen(waits, () => reply) : reply;
@@ -86,7 +86,7 @@ export class OpenReplies {
   }
 
   /** The handle, and the read-ahead of a small file: it is fetched whole at open. */
-  opened(inode: Inode, flags: number): OpenReply {
+  opened(ctx: RequestContext, inode: Inode, flags: number): OpenReply {
     const writable = opensForWriting(flags);
     const backingId = this.passthrough.openFor(inode, flags);
     const file = this.files.open(inode.ino, writable, new StreamState(() => this.deps.reader.windowBytes));
@@ -96,7 +96,7 @@ export class OpenReplies {
     if (content && !content.isComplete && inode.sizeBytes <= this.deps.config.smallFileBytes) {
       this.deps.reader.prefetch(this.contents.source(inode, content), 0, inode.sizeBytes);
     }
-    if (!writable) this.ahead.fileOpened(inode);
+    if (!writable) this.ahead.fileOpened(ctx, inode);
     const keepCache = this.contents.noteOpen(inode);
     if (backingId !== undefined) return { fh: file.fh, backingId }; // K6: never with KEEP_CACHE
     return { fh: file.fh, keepCache };

@@ -16,6 +16,8 @@ import { waitFor } from './wait-for.js';
 const parallelMax = 256;
 const aheadMax = 1000;
 const symlinkBytesMax = 4096;
+/** A HEAD gets at least this long, whatever was waited for before. */
+const lastDeadlineMs = 1000;
 /** An object younger than this at its HEAD may be replaced within the same second, without LastModified showing it (O1). */
 const settledMs = 2000;
 
@@ -109,24 +111,28 @@ export class RemoteAttributes {
     return flight;
   }
 
-  private async completeOne(ino: number): Promise<void> {
+  private async completeOne(ino: number, deadlineMs = this.deps.config.deadlineMs): Promise<void> {
     for (let tries = 0; tries < 3; tries++) {
       const inode = this.deps.tree.inodes.get(ino);
       if (!inode || !this.needed(inode)) return;
       const row = this.deps.tree.objects.holding(inode.ino, inode.gen)[0];
-      if (await (isDirectory(inode) ? this.completeDirectory(inode, row?.key) : row === undefined || this.completeFile(inode, row.key))) return;
+      if (await (isDirectory(inode) ? this.completeDirectory(inode, row?.key) : row === undefined || this.completeFile(inode, row.key, deadlineMs))) return;
     }
   }
 
   private async completeBy(ino: number, gen: number, answer: Promise<ObjectHead | undefined>): Promise<void> {
+    const { clock, config } = this.deps;
+    const begun = clock.monotonic();
     const asked = this.listings.start();
     try {
       const head = await answer;
-      if (head) await this.merges.run(() => this.fileAnswered(ino, gen, head.key, { head, attributes: decodeAttributes(head), target: null }, asked));
+      const found = head && (await this.withTarget(head).catch(() => undefined)); // whoever asks next meets the error again
+      if (found) await this.merges.run(() => this.fileAnswered(ino, gen, found.head.key, found, asked));
     } finally {
       asked.end();
     }
-    await this.completeOne(ino); // does nothing if they are complete now
+    // Does nothing if they are complete now; else whoever waits has waited for the bytes already
+    await this.completeOne(ino, Math.max(lastDeadlineMs, config.deadlineMs - (clock.monotonic() - begun)));
   }
 
   /** Its marker: where it is known to be, which after a move is not yet under the present name (J8), else where it would be. */
@@ -157,10 +163,10 @@ export class RemoteAttributes {
    * The object that holds the inode's bytes, which for one that was moved is not yet under its present name. False: it went
    * elsewhere meanwhile.
    */
-  private async completeFile({ ino, gen }: Inode, key: Key): Promise<boolean> {
+  private async completeFile({ ino, gen }: Inode, key: Key, deadlineMs: number): Promise<boolean> {
     const asked = this.listings.start();
     try {
-      const head = await this.head(key);
+      const head = await this.head(key, deadlineMs);
       const found = head && (await this.withTarget(head));
       switch (await this.merges.run<Outcome>(() => this.fileAnswered(ino, gen, key, found, asked))) {
         case 'complete': return true;
@@ -194,9 +200,9 @@ export class RemoteAttributes {
     return 'gone';
   }
 
-  private head(key: Key): Promise<ObjectHead | null> {
+  private head(key: Key, deadlineMs = this.deps.config.deadlineMs): Promise<ObjectHead | null> {
     this.deps.metrics.add('fs.attribute_heads');
-    return this.deps.store.head(key, { deadlineMs: this.deps.config.deadlineMs });
+    return this.deps.store.head(key, { deadlineMs });
   }
 
   /** A HEAD of the name says what the tree should show under it. */
@@ -233,8 +239,8 @@ export class RemoteAttributes {
     }
     const isUnseen = this.isUnseen(inode);
     this.apply(inode, type, head, attributes, target);
-    // Names of one file are joined before anything of them is local (J10)
-    if (attributes.linkId !== undefined && isUnseen && inode.content !== null) this.changes.dropContent(inode);
+    // Bytes that came along: of no use to what turns out to be no file, and names of one file are joined before anything of them is local (J10)
+    if ((type !== FileType.REG || attributes.linkId !== undefined) && isUnseen && inode.content !== null) this.changes.dropContent(inode);
     this.deps.links.completed(inode, { key, head, attributes, isUnseen });
   }
 

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { Key, ObjectStore } from '../s3/object-store.js';
+import { StoreError } from '../s3/store-error.js';
 import { errnoOf, FsHarness } from '../../test/support/fs-harness.js';
 
 let h: FsHarness;
@@ -329,4 +330,66 @@ test('whoever looked at the files of one directory gets attributes with the name
     await settle();
   }
   expect(new Set(heads).size).toBe(heads.length);
+});
+
+const inNoOrder = [150, 3, 90, 40, 190, 120, 10, 170, 60];
+
+test('whoever opens the files it looked up gets attributes and bytes in one request', async () => {
+  await fill('d', 200);
+  for (const i of inNoOrder) {
+    expect(await h.readFile(`d/${name(i)}`)).toBe('text');
+    expect((await h.stat(`d/${name(i)}`)).mode).toBe(0o100644);
+    await settle();
+  }
+  expect(heads).toEqual(inNoOrder.slice(0, 2).map((i) => `d/${name(i)}`));
+  expect(gets).toEqual(inNoOrder.map((i) => `d/${name(i)}`));
+  expect(metric('prefetch.files_with_lookup')).toBe(inNoOrder.length - 2);
+});
+
+test('who opened some and now only looks gets the bytes of one more file and no others', async () => {
+  await fill('d', 200);
+  await h.readFile(`d/${name(150)}`);
+  await h.readFile(`d/${name(3)}`);
+  for (const i of [90, 40, 190, 10]) await h.stat(`d/${name(i)}`);
+  await settle();
+  expect(gets).toEqual([150, 3, 90].map((i) => `d/${name(i)}`));
+  expect(heads).toEqual([150, 3, 40, 190, 10].map((i) => `d/${name(i)}`));
+});
+
+test('what looks like a file, is fetched with its lookup, and is none stays what it is', async () => {
+  await fill('d', 200);
+  await h.stranger.put(`d/${name(10)}`, 'target', { metadata: { mode: String(0o120777) } });
+  await h.stranger.put(`d/${name(170)}`, 'x', { metadata: { mode: String(0o020600), rdev: '259' } });
+  for (const i of inNoOrder.slice(0, 4)) await h.readFile(`d/${name(i)}`);
+  expect(await h.readlink(`d/${name(10)}`)).toBe('target');
+  for (const i of inNoOrder.slice(4, 6)) await h.readFile(`d/${name(i)}`);
+  expect(typeOf((await h.stat(`d/${name(170)}`)).mode)).toBe(0o020000);
+  await settle();
+  expect([10, 170].map((i) => h.inodeOf(`d/${name(i)}`).content)).toEqual([null, null]);
+  expect(gets).toContain(`d/${name(10)}`);
+});
+
+test('a lookup that asks for bytes finds what replaced its file, or that it is gone', async () => {
+  await fill('d', 200);
+  for (const i of inNoOrder.slice(0, 3)) await h.readFile(`d/${name(i)}`);
+  await h.stranger.put(`d/${name(60)}`, 'newer', { metadata: { mode: String(0o100600) } }); // the directory was listed before
+  expect((await h.stat(`d/${name(60)}`)).mode).toBe(0o100600);
+  expect(await h.readFile(`d/${name(60)}`)).toBe('newer');
+  await h.stranger.delete(`d/${name(170)}`);
+  expect(await errnoOf(h.readFile(`d/${name(170)}`))).toBe('ENOENT');
+});
+
+test('a lookup whose bytes did not come asks again for no longer than what is left of its deadline', async () => {
+  await fill('d', 200);
+  for (const i of inNoOrder.slice(0, 3)) await h.readFile(`d/${name(i)}`);
+  const store = h.memory as ObjectStore;
+  store.getToFile = () => {
+    h.clock.advance(3000);
+    return Promise.reject(new StoreError('not-found', 'of this server one cannot be sure'));
+  };
+  const head = store.head.bind(store);
+  const deadlines: (number | undefined)[] = [];
+  store.head = (key, options) => (deadlines.push(options?.deadlineMs), head(key, options));
+  expect((await h.stat(`d/${name(60)}`)).mode).toBe(0o100644);
+  expect(deadlines).toEqual([5000 - 3000]);
 });

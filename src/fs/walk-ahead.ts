@@ -6,6 +6,7 @@ import { OrderRun, type Ahead, type Want } from '../prefetch/order-run.js';
 import type { FsDeps } from './deps.js';
 import type { FileContents } from './file-content.js';
 import { ListAhead } from './list-ahead.js';
+import { OpenHabits } from './open-habits.js';
 import type { RemoteAttributes } from './remote-attributes.js';
 import type { RemoteNames } from './remote-names.js';
 
@@ -47,6 +48,7 @@ export class WalkAhead {
   private readonly opened = new LRUCache<string, true>({ max: 4096 });
   /** Processes that looked up files, and not only directories, in a directory they had opened. */
   private readonly lookers = new LRUCache<number, true>({ max: 1024 });
+  private readonly habits = new OpenHabits();
   private readonly listAhead: ListAhead;
 
   constructor(private readonly deps: FsDeps, private readonly contents: FileContents, private readonly attributes: RemoteAttributes, remote: RemoteNames) {
@@ -54,8 +56,9 @@ export class WalkAhead {
   }
 
   /** A file was opened for reading. */
-  fileOpened(inode: Inode): void {
+  fileOpened({ pid }: Pick<RequestContext, 'pid'>, inode: Inode): void {
     if (!isRegular(inode)) return;
+    this.habits.opened(pid, inode.ino);
     const dentry = this.deps.tree.dentries.ofInode(inode.ino)[0];
     if (!dentry) return;
     const activity = this.activity(dentry.parent);
@@ -70,7 +73,9 @@ export class WalkAhead {
   /** A name was looked up. Costs nothing but a look into a map where nobody walks. @param missed its attributes have to be asked for. */
   looked(ctx: Pick<RequestContext, 'pid'>, parent: number, dentry: Dentry, missed: boolean): void {
     if (!missed && this.activities.get(parent)?.attributes === undefined) return;
-    const isFile = !isDirectory(this.deps.tree.inodes.mustGet(dentry.ino));
+    const inode = this.deps.tree.inodes.mustGet(dentry.ino);
+    const isFile = !isDirectory(inode);
+    if (isFile && missed && this.habits.lookedUp(ctx.pid, inode.ino)) this.withBytes(inode);
     if (isFile && missed && this.opened.has(`${ctx.pid}:${parent}`)) this.lookers.set(ctx.pid, true);
     const activity = this.activity(parent);
     if (activity.files?.isActive) return; // what is fetched comes with its attributes
@@ -160,15 +165,21 @@ export class WalkAhead {
     }
     run.began(things, lookedTo, names.length < namesPerLook && lookedTo === (names.at(-1)?.id ?? lookedTo));
     this.deps.metrics.add('prefetch.files_begun', things.length);
-    // What is not known yet may be a symlink or a device: asked first
-    const unsure = inodes.filter((inode) => !this.mayComeWithBytes(inode));
-    this.fetch(inodes.filter((inode) => !unsure.includes(inode)));
-    for (const inode of unsure) void this.attributes.completeAhead(inode).then(() => this.fetch([inode]));
+    const later = inodes.filter((inode) => !this.mayComeWithBytes(inode));
+    this.fetch(inodes.filter((inode) => !later.includes(inode)));
+    for (const inode of later) void this.attributes.completeAhead(inode).then(() => this.fetch([inode]));
+  }
+
+  /** Somebody waits for its attributes, and will want its bytes next. */
+  private withBytes(inode: Inode): void {
+    if (inode.unsealed || inode.sizeBytes > this.deps.config.smallFileBytes || !this.isAllowed || this.deps.contents.isAboveHighWater || !this.mayComeWithBytes(inode)) return;
+    this.deps.metrics.add('prefetch.files_with_lookup');
+    this.fetch([inode]);
   }
 
   /** Its attributes are known, or its GET may tell them. */
   private mayComeWithBytes(inode: Inode): boolean {
-    return !this.attributes.needed(inode) || (inode.sizeBytes <= withBytesMax && this.attributes.isTypeKnown(inode) && !this.attributes.isAsked(inode));
+    return !this.attributes.needed(inode) || (inode.sizeBytes > 0 && inode.sizeBytes <= withBytesMax && !this.attributes.isAsked(inode));
   }
 
   /** Of files whose attributes are not known the GET says them, too: half the requests. */

@@ -64,6 +64,8 @@ export class Flight implements Job {
   readonly done: Promise<void>;
   readonly finish: () => void;
   private landedBytes = 0;
+  /** It waits for nothing but S3 any more. */
+  private hasRoom = false;
 
   constructor(private readonly host: FlightHost, readonly source: ReadSource, readonly start: number, readonly end: number, readonly isPrefetch: boolean) {
     let finish!: () => void;
@@ -76,8 +78,8 @@ export class Flight implements Job {
     return false;
   }
   get file(): ContentFile { return this.source.file; }
-  /** Its request is at S3, or was. */
-  get isSent(): boolean { return this.over || this.writing !== undefined; }
+  /** Its request is at S3, or was, or leaves now. */
+  get isSent(): boolean { return this.over || this.hasRoom; }
   /** Worth finishing though nobody waits: somebody foresaw it, or most of it is here. */
   get isUseful(): boolean { return this.isPrefetch || this.landedBytes * 2 >= this.end - this.start; }
 
@@ -97,7 +99,9 @@ export class Flight implements Job {
     const bytes = this.file.missing.intersection(this.start, this.end).reduce((sum, part) => sum + part.end - part.start, 0);
     const held = this.host.contents.hold(bytes, this.abort.signal);
     if (held instanceof Promise) void this.host.makeRoom(this);
+    else this.hasRoom = true;
     const release = await held;
+    this.hasRoom = true;
     try {
       for (;;) {
         if (this.abort.signal.aborted || this.file.removed) throw new StoreError('aborted', 'the fetch was cancelled');
