@@ -356,6 +356,39 @@ test('who opened some and now only looks gets the bytes of one more file and no 
   expect(heads).toEqual([150, 3, 40, 190, 10].map((i) => `d/${name(i)}`));
 });
 
+test('of a file of up to 1 MiB the bytes leave beside the question for its attributes', async () => {
+  await h.close();
+  await start({ config: { smallFileBytes: 8 << 20 } });
+  await fill('d', 200);
+  const large = 'x'.repeat(300 << 10);
+  await h.stranger.put(`d/${name(90)}`, large, { metadata: { mode: String(0o100640) } });
+  await h.stranger.put(`d/${name(40)}`, 'y'.repeat((1 << 20) + 1), { metadata: { mode: String(0o100640) } });
+  for (const i of [150, 3]) await h.readFile(`d/${name(i)}`);
+  for (const i of [90, 40]) expect((await h.stat(`d/${name(i)}`)).mode).toBe(0o100640);
+  await settle();
+  expect(gets.slice(2)).toEqual([`d/${name(90)}`]);
+  expect(heads.slice(2)).toEqual([90, 40].map((i) => `d/${name(i)}`));
+  expect(await h.readFile(`d/${name(90)}`)).toBe(large);
+  expect(gets).toHaveLength(3);
+});
+
+test('a name of a file with several that is fetched beside its lookup is joined to the others (J10)', async () => {
+  const large = 'x'.repeat(300 << 10);
+  await h.mkdir('l');
+  for (const each of ['a', 'c', 'e']) await h.writeFile(`l/${each}`, large);
+  await h.link('l/c', 'l/n');
+  await h.sync();
+  const other = await h.freshMount({ config: { smallFileBytes: 8 << 20 } });
+  try {
+    for (const each of ['e', 'a', 'n', 'c']) expect(await other.readFile(`l/${each}`)).toBe(large);
+    expect(other.daemon.metrics.get('prefetch.files_with_lookup')).toBeGreaterThan(0);
+    expect((await other.stat('l/c')).nlink).toBe(2);
+    other.checkInvariants();
+  } finally {
+    await other.close();
+  }
+});
+
 test('what looks like a file, is fetched with its lookup, and is none stays what it is', async () => {
   await fill('d', 200);
   await h.stranger.put(`d/${name(10)}`, 'target', { metadata: { mode: String(0o120777) } });

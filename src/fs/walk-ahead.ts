@@ -21,6 +21,8 @@ const firstAttributes = 170;
 const namesPerLook = 256;
 /** Attributes of larger files are asked for by a HEAD: whoever wants only them should not wait for so many bytes. */
 const withBytesMax = 256 << 10;
+/** Bytes of larger files are not asked for before they are opened: a wrong guess costs as much. */
+const besideLookupMax = MiB;
 
 /** What goes on in one directory. */
 interface Activity {
@@ -172,9 +174,9 @@ export class WalkAhead {
 
   /** Somebody waits for its attributes, and will want its bytes next. */
   private withBytes(inode: Inode): void {
-    if (inode.unsealed || inode.sizeBytes > this.deps.config.smallFileBytes || !this.isAllowed || this.deps.contents.isAboveHighWater || !this.mayComeWithBytes(inode)) return;
+    if (inode.unsealed || inode.sizeBytes > besideLookupMax || this.attributes.isAsked(inode) || !this.isAllowed || this.deps.contents.isAboveHighWater) return;
     this.deps.metrics.add('prefetch.files_with_lookup');
-    this.fetch([inode]);
+    this.fetch([inode], inode.sizeBytes > withBytesMax);
   }
 
   /** Its attributes are known, or its GET may tell them. */
@@ -182,18 +184,18 @@ export class WalkAhead {
     return !this.attributes.needed(inode) || (inode.sizeBytes > 0 && inode.sizeBytes <= withBytesMax && !this.attributes.isAsked(inode));
   }
 
-  /** Of files whose attributes are not known the GET says them, too: half the requests. */
-  private fetch(inodes: readonly Inode[]): void {
+  /** Of files whose attributes are not known the GET says them, too: half the requests. @param isBesideHead a HEAD for them leaves at the same time: one round trip. */
+  private fetch(inodes: readonly Inode[], isBesideHead = false): void {
     const { tree, db, reader, metrics, log } = this.deps;
     try {
       const wanted = inodes.map(({ ino }) => tree.inodes.get(ino))
-        .filter((inode) => inode !== undefined && isRegular(inode) && inode.nlink > 0 && this.mayComeWithBytes(inode));
+        .filter((inode) => inode !== undefined && isRegular(inode) && inode.nlink > 0 && (isBesideHead || this.mayComeWithBytes(inode)));
       if (wanted.length === 0) return;
       const files = db.tx(() => wanted.map((inode) => ({ inode: inode!, file: this.contents.file(inode!) })));
       for (const { inode, file } of files) {
         if (file.isComplete) continue;
         const source = this.contents.source(inode, file);
-        if (this.attributes.needed(inode)) this.attributes.expect(inode, reader.prefetchWithHead(source));
+        if (this.attributes.needed(inode) && !isBesideHead) this.attributes.expect(inode, reader.prefetchWithHead(source));
         else reader.prefetch(source, 0, inode.sizeBytes);
       }
     } catch (error) { // no room for it, or its row: the open will say
