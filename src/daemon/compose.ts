@@ -114,6 +114,7 @@ export async function compose(config: MountConfig, generation: number, kernel: K
       nameChanged: (parent, name) => kernel.nameChanged(parent, name),
       contentChanged: (ino) => kernel.contentChanged(ino),
       openCount: (ino) => late.fs?.files.openCount(ino) ?? 0,
+      isOpenAsListed: (ino) => config.attributes === 'listing' && (late.fs?.files.openCount(ino) ?? 0) > 0,
       orphaned: (ino) => late.fs?.orphaned(ino),
       kernelWrites: {
         hasWriters: (ino) => late.fs?.passthrough.hasWriters(ino) ?? false,

@@ -32,4 +32,9 @@ export class OpenHabits {
     habit.looked = undefined;
     habit.opened++;
   }
+
+  /** Its guess was no use. */
+  forget(thread: number): void {
+    this.habits.delete(thread);
+  }
 }

@@ -240,7 +240,7 @@ export class RemoteAttributes {
     const isUnseen = this.isUnseen(inode);
     this.apply(inode, type, head, attributes, target);
     // Bytes that came along: of no use to what turns out to be no file, and names of one file are joined before anything of them is local (J10)
-    if ((type !== FileType.REG || attributes.linkId !== undefined) && isUnseen && inode.content !== null) this.changes.dropContent(inode);
+    if ((type !== FileType.REG || attributes.linkId !== undefined) && inode.content !== null && !inode.unsealed && this.deps.config.attributes === 'full') this.changes.dropContent(inode);
     this.deps.links.completed(inode, { key, head, attributes, isUnseen });
   }
 

@@ -2,6 +2,7 @@ import { LRUCache } from 'lru-cache';
 import type { RequestContext } from '../fuse/ops.js';
 import type { Dentry } from '../meta/dentry-table.js';
 import { isDirectory, isRegular, type Inode } from '../meta/inode.js';
+import type { ComingHead } from '../prefetch/object-reader.js';
 import { OrderRun, type Ahead, type Want } from '../prefetch/order-run.js';
 import type { FsDeps } from './deps.js';
 import type { FileContents } from './file-content.js';
@@ -77,7 +78,7 @@ export class WalkAhead {
     if (!missed && this.activities.get(parent)?.attributes === undefined) return;
     const inode = this.deps.tree.inodes.mustGet(dentry.ino);
     const isFile = !isDirectory(inode);
-    if (isFile && missed && this.habits.lookedUp(ctx.pid, inode.ino)) this.withBytes(inode);
+    if (isFile && missed && this.habits.lookedUp(ctx.pid, inode.ino)) this.withBytes(ctx.pid, inode);
     if (isFile && missed && this.opened.has(`${ctx.pid}:${parent}`)) this.lookers.set(ctx.pid, true);
     const activity = this.activity(parent);
     if (activity.files?.isActive) return; // what is fetched comes with its attributes
@@ -169,14 +170,21 @@ export class WalkAhead {
     this.deps.metrics.add('prefetch.files_begun', things.length);
     const later = inodes.filter((inode) => !this.mayComeWithBytes(inode));
     this.fetch(inodes.filter((inode) => !later.includes(inode)));
-    for (const inode of later) void this.attributes.completeAhead(inode).then(() => this.fetch([inode]));
+    for (const { ino } of later) void this.attributes.completeAhead(tree.inodes.mustGet(ino)).then(() => this.fetchKnown(ino));
+  }
+
+  private fetchKnown(ino: number): void {
+    const inode = this.deps.tree.inodes.get(ino);
+    if (inode && !this.attributes.needed(inode)) this.fetch([inode]);
   }
 
   /** Somebody waits for its attributes, and will want its bytes next. */
-  private withBytes(inode: Inode): void {
+  private withBytes(thread: number, inode: Inode): void {
     if (inode.unsealed || inode.sizeBytes > besideLookupMax || this.attributes.isAsked(inode) || !this.isAllowed || this.deps.contents.isAboveHighWater) return;
     this.deps.metrics.add('prefetch.files_with_lookup');
-    this.fetch([inode], inode.sizeBytes > withBytesMax);
+    for (const { answer } of this.fetch([inode], inode.sizeBytes > withBytesMax)) {
+      void answer.then((head) => { if (!head) this.habits.forget(thread); }); // refused (archived objects, keys), or tagged
+    }
   }
 
   /** Its attributes are known, or its GET may tell them. */
@@ -184,24 +192,31 @@ export class WalkAhead {
     return !this.attributes.needed(inode) || (inode.sizeBytes > 0 && inode.sizeBytes <= withBytesMax && !this.attributes.isAsked(inode));
   }
 
-  /** Of files whose attributes are not known the GET says them, too: half the requests. @param isBesideHead a HEAD for them leaves at the same time: one round trip. */
-  private fetch(inodes: readonly Inode[], isBesideHead = false): void {
+  /** Of files whose attributes are not known the GET says them, too: half the requests. @param isBesideHead a HEAD for them leaves at the same time: one round trip. @returns what is to tell attributes. */
+  private fetch(inodes: readonly Inode[], isBesideHead = false): ComingHead[] {
     const { tree, db, reader, metrics, log } = this.deps;
+    const coming: ComingHead[] = [];
     try {
       const wanted = inodes.map(({ ino }) => tree.inodes.get(ino))
         .filter((inode) => inode !== undefined && isRegular(inode) && inode.nlink > 0 && (isBesideHead || this.mayComeWithBytes(inode)));
-      if (wanted.length === 0) return;
+      if (wanted.length === 0) return coming;
       const files = db.tx(() => wanted.map((inode) => ({ inode: inode!, file: this.contents.file(inode!) })));
       for (const { inode, file } of files) {
         if (file.isComplete) continue;
         const source = this.contents.source(inode, file);
-        if (this.attributes.needed(inode) && !isBesideHead) this.attributes.expect(inode, reader.prefetchWithHead(source));
-        else reader.prefetch(source, 0, inode.sizeBytes);
+        if (this.attributes.needed(inode) && !isBesideHead) {
+          const answer = reader.prefetchWithHead(source);
+          this.attributes.expect(inode, answer);
+          coming.push(answer);
+        } else {
+          reader.prefetch(source, 0, inode.sizeBytes);
+        }
       }
     } catch (error) { // no room for it, or its row: the open will say
       metrics.add('prefetch.failures');
       log.debug('cannot prefetch files', { room: 'fs', error });
     }
+    return coming;
   }
 
   /** @param ofFiles or only of directories. */

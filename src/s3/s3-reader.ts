@@ -90,10 +90,10 @@ export class S3Reader {
   }
 }
 
-/** Undefined if it has tags, which only another request tells. */
+/** Undefined if it has tags, which only another request tells, or does not say which version it is. */
 function headOf(key: Key, exchange: Exchange, sizeBytes: number): ObjectHead | undefined {
   const head = headersToHead(key, exchange.headers);
-  return head.tagCount === undefined ? { ...head, sizeBytes } : undefined;
+  return head.tagCount === undefined && head.etag !== '' ? { ...head, sizeBytes } : undefined;
 }
 
 /** Of the body: what comes before the range, and after it. */

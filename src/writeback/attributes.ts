@@ -28,13 +28,14 @@ export function isUnreadSymlink(inode: Inode, head: ObjectHead): boolean {
 /**
  * The inode was known from a listing only and its object is about to be rewritten: what the object carries must be carried along (J12).
  * What a write changes (size, mtime, ctime) is newer here; the rest nobody can have changed without knowing it first. What a listing showed as a
- * regular file may turn out to be a symlink or special file, as long as it is the content it was found with.
+ * regular file may turn out to be a symlink or special file.
  * @param target the object's content, if `isUnreadSymlink`.
+ * @param isAsFound its content is what it was found with, and nobody has it open as the file it looked like.
  */
-export function completeAttributes(inode: Inode, head: ObjectHead, target: Buffer | null): DecodedAttributes {
+export function completeAttributes(inode: Inode, head: ObjectHead, target: Buffer | null, isAsFound: boolean): DecodedAttributes {
   const found = decodeAttributes(head);
   const isSameType = found.mode !== undefined && (found.mode & FileType.MASK) === fileType(inode);
-  const isFoundType = found.mode !== undefined && isRegular(inode) && inode.content === null && (found.mode & FileType.MASK) !== FileType.DIR
+  const isFoundType = found.mode !== undefined && isRegular(inode) && isAsFound && (found.mode & FileType.MASK) !== FileType.DIR
     && ((found.mode & FileType.MASK) !== FileType.LINK || target !== null);
   if (found.mode !== undefined && (isSameType || isFoundType)) inode.mode = found.mode;
   if (isSymlink(inode) && target !== null) inode.target = target;

@@ -72,6 +72,8 @@ export interface WritebackHooks {
   orphaned?(ino: number): void;
   /** How many handles of the inode are open: what an orphan is kept for. */
   openCount?(ino: number): number;
+  /** It is open as the file it looks like, though nobody knows its attributes: only with `--attributes listing`. */
+  isOpenAsListed?(ino: number): boolean;
   /** Files the kernel writes itself, without telling (S). Absent: every write comes through this process. */
   readonly kernelWrites?: {
     hasWriters(ino: number): boolean;

@@ -2,7 +2,7 @@ import { AssertionError } from '../base/assert.js';
 import { backoffMs } from '../base/backoff.js';
 import { ContentLostError } from '../cache/cache-error.js';
 import { debounceMsMax, type JournalRow } from '../journal/journal.js';
-import { isRegular, type Inode } from '../meta/inode.js';
+import { FileType, fileType, isRegular, type Inode } from '../meta/inode.js';
 import { SourceLostError } from '../prefetch/source-lost-error.js';
 import { MetadataTooLarge } from '../s3/metadata-codec.js';
 import type { Key } from '../s3/object-store.js';
@@ -173,7 +173,13 @@ export class Reconciler {
       const now = tree.inodes.get(inode.ino);
       if (now === undefined || now.attrsComplete) return;
       db.tx(() => {
-        const attributes = completeAttributes(now, head, target);
+        const isAsFound = !now.unsealed && now.gen === row.gen && !(this.deps.hooks.isOpenAsListed?.(now.ino) ?? false);
+        const attributes = completeAttributes(now, head, target, isAsFound);
+        // Bytes that were fetched before anybody knew: no use to what is no file, and names of one file are joined before anything of them is local (J10)
+        if (isAsFound && now.content !== null && (fileType(now) !== FileType.REG || attributes.linkId !== undefined)) {
+          this.deps.contents.remove(now.content);
+          now.content = null;
+        }
         tree.inodes.save(now);
         this.deps.links.completed(now, { key, head, attributes, isUnseen: false });
       });

@@ -122,7 +122,7 @@ export class FsDaemon {
       db, tree, journal, attempts, conflicts, links, digests: new BlockDigestTable(db), reader, discovery, store, keys, clock, log, metrics, random: world.random, hostname: 'host',
       contents: { find: (id) => contents.find(id), create: (sizeBytes) => contents.create(sizeBytes, sizeBytes > 0 ? 'all' : 'none'), setDirty: (id, dirty) => contents.setDirty(id, dirty), isDirty: (id) => contents.isDirty(id), remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids), changesSince: (id, gen) => contents.changes.since(id, gen), isUnsynced: (id) => contents.isUnsynced(id), reserve: async (bytes) => contents.hold(bytes), noteChecksums: (id, bytes) => contents.noteChecksums(id, bytes) },
       config: { ...defaultWritebackConfig, uploadDelayMs: 1000, scratchDir, ...options.writeback },
-      hooks: { isBusy: (ino) => late.fs?.isBusy(ino) ?? false, holdWrites: (ino) => late.fs?.holdWrites(ino) ?? (() => undefined), openCount: (ino) => late.fs?.files.openCount(ino) ?? 0, orphaned: (ino) => late.fs?.orphaned(ino), ...kernel },
+      hooks: { isBusy: (ino) => late.fs?.isBusy(ino) ?? false, holdWrites: (ino) => late.fs?.holdWrites(ino) ?? (() => undefined), openCount: (ino) => late.fs?.files.openCount(ino) ?? 0, isOpenAsListed: (ino) => options.config?.attributes === 'listing' && (late.fs?.files.openCount(ino) ?? 0) > 0, orphaned: (ino) => late.fs?.orphaned(ino), ...kernel },
     });
     const config: FsConfig = {
       ttlMs: 60_000, attributes: 'full', writeMode: 'back', fsync: 'local', deadlineMs: 5000, uploadDelayMs: 1000, smallFileBytes, readOnly: false, atime: 'relatime', ...options.config,
