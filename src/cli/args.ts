@@ -1,4 +1,5 @@
 /** Words of the command line into flags and positionals. Everything wrong here is exit code 2 and says what was probably meant. */
+import { Parser } from 'yargs/helpers';
 import { UserError } from '../base/user-error.js';
 import { nearest, parseBoolean } from './parse.js';
 
@@ -16,64 +17,50 @@ export interface ParsedArgs {
   readonly flags: ReadonlyMap<string, string | boolean>;
 }
 
-/**
- * `--name VALUE`, `--name=VALUE`; `--switch`, `--no-switch`, `--switch=false`, `--switch false`; `-h`; after `--` all is positional. A value begins with a
- * dash only if it is a number. Of a switch that is given more than once the last counts.
- *
- * @param command for messages. Every command also knows `--help`.
- */
+/** @param command for messages. Every command also knows `--help`. */
 export function parseArgs(command: string, argv: readonly string[], specs: readonly FlagSpec[], positionalsMax: number): ParsedArgs {
-  const all = new Map([...specs, { name: 'help', kind: 'boolean', help: '' } as const].map((spec) => [spec.name, spec]));
-  const positionals: string[] = [];
-  const texts = new Map<string, string[]>();
-  const switches = new Map<string, boolean>();
-  for (let i = 0; i < argv.length; i++) {
-    const word = argv[i]!;
-    if (word === '--') {
-      positionals.push(...argv.slice(i + 1));
-      break;
-    }
-    if (word === '-' || !word.startsWith('-')) {
-      positionals.push(word);
-      continue;
-    }
-    const [name, value] = splitFlag(word);
-    const spec = all.get(name);
-    const negated = spec === undefined && value === undefined && name.startsWith('no-') ? all.get(name.slice('no-'.length)) : undefined;
-    if (negated?.kind === 'text') throw new UserError(`--${negated.name} cannot be switched off; leave it out instead`, 2);
-    if (negated) switches.set(negated.name, false);
-    else if (!spec) throw unknownFlag(command, name, all);
-    else if (spec.kind === 'boolean') {
-      const next = argv[i + 1];
-      const isNext = value === undefined && (next === 'true' || next === 'false');
-      switches.set(name, isNext ? next === 'true' : value === undefined || parseBoolean(value, `--${name}`));
-      if (isNext) i++;
-    } else {
-      const given = value ?? argv[i + 1];
-      if (value === undefined) i++;
-      if (given === undefined || given === '' || (value === undefined && /^-(?![0-9])/.test(given))) throw new UserError(`--${name} needs a value: --${name} ${spec.unit ?? 'VALUE'}`, 2);
-      texts.set(name, [...(texts.get(name) ?? []), given]);
-    }
+  const all: readonly FlagSpec[] = [...specs, { name: 'help', kind: 'boolean', help: '' }];
+  const boolean = all.filter((spec) => spec.kind === 'boolean').map((spec) => spec.name);
+  const string = all.filter((spec) => spec.kind === 'text').map((spec) => spec.name);
+  // Of yargs its parser only: the rest of it, which takes longest to load, would be help and commands, and those are ours
+  const { argv: parsed, error } = Parser.detailed(withSwitches(argv, boolean), {
+    boolean, string, alias: { help: ['h'] },
+    configuration: {
+      'camel-case-expansion': false, 'dot-notation': false, 'parse-numbers': false, 'parse-positional-numbers': false, 'strip-aliased': true,
+      'short-option-groups': true, 'populate--': false, 'boolean-negation': true, 'duplicate-arguments-array': true, 'greedy-arrays': false,
+    },
+  });
+  if (error) throw new UserError(error.message || 'The command line cannot be read', 2);
+  const flags = new Map<string, string | boolean>();
+  for (const [name, value] of Object.entries(parsed)) {
+    if (name === '_' || name === '$0') continue;
+    const spec = all.find((candidate) => candidate.name === name);
+    if (!spec) throw unknownFlag(command, name, all);
+    if (value === undefined) continue;
+    if (Array.isArray(value)) throw new UserError(`--${name} is given ${value.length} times; give it once`, 2);
+    if (value === '' && spec.kind === 'text') throw new UserError(`--${name} needs a value: --${name} ${spec.unit ?? 'VALUE'}`, 2);
+    if (typeof value === 'boolean' && spec.kind === 'text') throw new UserError(`--${name} cannot be switched off; leave it out instead`, 2);
+    flags.set(name, value as string | boolean);
   }
-  for (const [name, values] of texts) if (values.length > 1) throw new UserError(`--${name} is given ${values.length} times; give it once`, 2);
+  const positionals = parsed._.map(String);
   if (positionals.length > positionalsMax) {
     throw new UserError(`\`hearthfs ${command}\` does not expect ${JSON.stringify(positionals[positionalsMax])}; see \`hearthfs help ${command}\``, 2);
   }
-  return { positionals, flags: new Map<string, string | boolean>([...switches, ...[...texts].map(([name, values]) => [name, values[0]!] as const)]) };
+  return { positionals, flags };
 }
 
-/** Without its dashes, and at the first `=`. */
-function splitFlag(word: string): [name: string, value: string | undefined] {
-  if (!word.startsWith('--')) {
-    const letters = word.slice(1);
-    return letters === 'h' ? ['help', undefined] : [[...letters].find((letter) => letter !== 'h') ?? 'h', undefined];
-  }
-  const at = word.indexOf('=');
-  return at < 0 ? [word.slice(2), undefined] : [word.slice(2, at), word.slice(at + 1)];
+/** `--switch=yes` as `--switch`: for yargs whatever is not `true` is false. */
+function withSwitches(argv: readonly string[], switches: readonly string[]): string[] {
+  const end = argv.includes('--') ? argv.indexOf('--') : argv.length;
+  return argv.map((word, i) => {
+    const [, name, value] = /^--([^=]+)=(.*)$/s.exec(word) ?? [];
+    if (i >= end || name === undefined || !switches.includes(name)) return word;
+    return parseBoolean(value!, `--${name}`) ? `--${name}` : `--no-${name}`;
+  });
 }
 
-function unknownFlag(command: string, name: string, known: ReadonlyMap<string, FlagSpec>): UserError {
+function unknownFlag(command: string, name: string, known: readonly FlagSpec[]): UserError {
   const dashes = name.length === 1 ? '-' : '--';
-  const guess = nearest(name, [...known.keys()]);
+  const guess = nearest(name, known.map((spec) => spec.name));
   return new UserError(`\`hearthfs ${command}\` has no option ${dashes}${name}${guess ? `; did you mean --${guess}?` : `; see \`hearthfs help ${command}\``}`, 2);
 }
