@@ -24,9 +24,8 @@ export async function serverCapabilities(store: ObjectStore, db: Db, config: Mou
   if (known && !isNewMount) return known.capabilities;
   try {
     if (isValid || config.readOnly) {
-      // credentials that no longer work are said at the terminal, not by an EIO later
+      // credentials that no longer work (it is a listing) are said at the terminal, not by an EIO later
       await store.checkBucket({ deadlineMs: firstAnswerMs });
-      await store.list({ prefix: '', maxKeys: 1 });
       if (isValid) return known.capabilities;
     }
     const capabilities = config.readOnly ? { ...fullCapabilities, readOnly: true } : await probeCapabilities(store, { firstAnswerMs });

@@ -1,9 +1,9 @@
 /**
- * What a server does with conditions (O2): found out on one scratch key per mount, kept as JSON in the database, shown by
+ * What a server does with conditions (O2): found out on a few scratch keys, kept as JSON in the database, shown by
  * `doctor`. A condition counts as supported only if it was seen to *refuse*: a server that ignores it answers success.
  */
 import { randomBytes } from 'node:crypto';
-import type { ETag, Expected, ObjectAttributes, ObjectStore } from './object-store.js';
+import type { ETag, Expected, Key, ObjectAttributes, ObjectStore, Part, Stored } from './object-store.js';
 import { StoreError } from './store-error.js';
 
 export type EtagQuotes = 'quoted' | 'unquoted';
@@ -39,7 +39,7 @@ const body = { kind: 'bytes', bytes: Buffer.from('hearthfs probe') } as const;
 const wrongEtag = '00000000000000000000000000000000';
 
 /**
- * Costs about 15 small requests. Leaves nothing behind, also on failure.
+ * Costs about 25 small requests, eight one after the other. Leaves nothing behind, also on failure.
  * @param limits `firstAnswerMs`: the server must answer the first request by then; default: the store's own deadline.
  * @throws StoreError if the bucket cannot be used at all. Lack of write permission is not an error: `readOnly`.
  */
@@ -47,55 +47,9 @@ export async function probeCapabilities(store: ObjectStore & Partial<EtagQuoting
   const options = limits.signal ? { signal: limits.signal } : {};
   const bucket = await store.checkBucket({ ...options, ...(limits.firstAnswerMs !== undefined && { deadlineMs: limits.firstAnswerMs }) });
   const versioning = bucket.versioning === undefined ? {} : { versioning: bucket.versioning };
-  const key = `.hearthfs-probe-${randomBytes(8).toString('hex')}`;
-  const copyKey = `${key}-copy`;
-  let uploadId: string | undefined;
+  const probe = new Probe(store, options);
   try {
-    let { etag } = await store.put(key, body, attributes, 'any', options);
-    if (!etag) etag = (await store.head(key, options))?.etag ?? '';
-
-    const putIfNoneMatch = await refuses(store.put(key, body, attributes, null, options));
-    let etagQuotes: EtagQuotes = 'quoted';
-    let putIfMatch = await refuses(store.put(key, body, attributes, wrongEtag, options));
-    if (putIfMatch && !(await accepts(store.put(key, body, attributes, etag, options)))) {
-      etagQuotes = 'unquoted';
-      store.setEtagQuotes?.(etagQuotes);
-      putIfMatch = (await accepts(store.put(key, body, attributes, etag, options))) && (await refuses(store.put(key, body, attributes, wrongEtag, options)));
-      if (!putIfMatch) store.setEtagQuotes?.((etagQuotes = 'quoted'));
-    }
-    etag = (await store.head(key, options))?.etag ?? etag;
-
-    const copy = (sourceEtag: ETag, target: string, expected: Expected): Promise<unknown> => store.copy({ key, etag: sourceEtag }, target, attributes, expected, options);
-    const copySourceIfMatch = (await refuses(copy(wrongEtag, copyKey, 'any'))) && (await accepts(copy(etag, copyKey, 'any')));
-    const copyIfNoneMatch = await refuses(copy(etag, key, null));
-    const copyIfMatch = (await refuses(copy(etag, copyKey, wrongEtag))) && (await accepts(copy(etag, copyKey, etag)));
-
-    const complete = async (expected: Expected): Promise<void> => {
-      const id = (uploadId = await store.createUpload(key, attributes, options));
-      const part = await store.uploadPart(key, id, 1, body, options);
-      await store.completeUpload(key, id, [part], expected, options);
-      uploadId = undefined;
-    };
-    const abort = async (): Promise<void> => {
-      if (uploadId !== undefined) await store.abortUpload(key, uploadId, options);
-      uploadId = undefined;
-    };
-    const completeIfNoneMatch = await refuses(complete(null));
-    await abort();
-    const completeRefuses = await refuses(complete(wrongEtag));
-    await abort();
-    etag = (await store.head(key, options))?.etag ?? etag;
-    const completeIfMatch = completeRefuses && (await accepts(complete(etag)));
-    await abort();
-
-    let deleteIfMatch = await refuses(store.delete(key, wrongEtag, options));
-    if (deleteIfMatch) {
-      const now = await store.head(key, options);
-      deleteIfMatch = now !== null && (await accepts(store.delete(key, now.etag, options))) && (await store.head(key, options)) === null;
-    }
-    return {
-      putIfNoneMatch, putIfMatch, etagQuotes, deleteIfMatch, copySourceIfMatch, copyIfNoneMatch, copyIfMatch, completeIfNoneMatch, completeIfMatch, readOnly: false, ...versioning,
-    };
+    return { ...(await probe.run()), readOnly: false, ...versioning };
   } catch (error) {
     if (!(error instanceof StoreError) || error.kind !== 'access-denied') throw error;
     return {
@@ -103,11 +57,105 @@ export async function probeCapabilities(store: ObjectStore & Partial<EtagQuoting
       completeIfNoneMatch: false, completeIfMatch: false, readOnly: true, ...versioning,
     };
   } finally {
-    // Not with the caller's signal: an aborted probe must clean up too. What fails here only leaves a scratch key.
-    const cleanUp: Promise<unknown>[] = [store.delete(key, 'any', { deadlineMs: 5000 }), store.delete(copyKey, 'any', { deadlineMs: 5000 })];
-    if (uploadId !== undefined) cleanUp.push(store.abortUpload(key, uploadId, { deadlineMs: 5000 }));
-    await Promise.allSettled(cleanUp);
+    await probe.cleanUp();
   }
+}
+
+interface Upload { readonly id: string; readonly part: Part }
+
+/** Somebody waits for a mount: what does not build on another answer is asked at the same time, on a key of its own. */
+class Probe {
+  private readonly key = `.hearthfs-probe-${randomBytes(8).toString('hex')}`;
+  private readonly copyKey = `${this.key}-copy`;
+  private readonly completeKey = `${this.key}-complete`;
+  private readonly deleteKey = `${this.key}-delete`;
+  private readonly openUploads = new Set<string>();
+
+  constructor(private readonly store: ObjectStore & Partial<EtagQuoting>, private readonly options: { signal?: AbortSignal }) {}
+
+  async run(): Promise<Omit<Capabilities, 'readOnly' | 'versioning'>> {
+    // How an etag is to be written is known once the puts are through: till then nothing else names one
+    const [puts, completeEtag, deleteEtag, ...uploads] = await all([this.puts(), this.create(this.completeKey), this.create(this.deleteKey), this.upload(), this.upload(), this.upload()]);
+    const [copies, completes, deleteIfMatch] = await all([this.copies(puts.etag), this.completes(completeEtag, uploads), this.deletes(deleteEtag)]);
+    return { putIfNoneMatch: puts.putIfNoneMatch, putIfMatch: puts.putIfMatch, etagQuotes: puts.etagQuotes, ...copies, ...completes, deleteIfMatch };
+  }
+
+  /** Not with the caller's signal: an aborted probe must clean up too. What fails here only leaves a scratch key. */
+  async cleanUp(): Promise<void> {
+    const limit = { deadlineMs: 5000 };
+    await Promise.allSettled([
+      ...[this.key, this.copyKey, this.completeKey, this.deleteKey].map((key) => this.store.delete(key, 'any', limit)),
+      ...[...this.openUploads].map((id) => this.store.abortUpload(this.completeKey, id, limit)),
+    ]);
+  }
+
+  private async puts(): Promise<{ putIfNoneMatch: boolean; putIfMatch: boolean; etagQuotes: EtagQuotes; etag: ETag }> {
+    const { store, key } = this;
+    const put = (expected: Expected): Promise<Stored> => store.put(key, body, attributes, expected, this.options);
+    let etag = await this.create(key);
+    let etagQuotes: EtagQuotes = 'quoted';
+    const [putIfNoneMatch, refusesWrong] = await all([refuses(put(null)), refuses(put(wrongEtag))]);
+    if (!putIfNoneMatch || !refusesWrong) etag = await this.etagOf(key);
+    let putIfMatch = refusesWrong;
+    if (refusesWrong) {
+      let replaced = await accepted(put(etag));
+      if (!replaced) {
+        etagQuotes = 'unquoted';
+        store.setEtagQuotes?.(etagQuotes);
+        replaced = await accepted(put(etag));
+        putIfMatch = replaced !== undefined && (await refuses(put(wrongEtag)));
+        if (!putIfMatch) store.setEtagQuotes?.((etagQuotes = 'quoted'));
+      }
+      etag = putIfMatch && replaced?.value.etag ? replaced.value.etag : await this.etagOf(key);
+    }
+    return { putIfNoneMatch, putIfMatch, etagQuotes, etag };
+  }
+
+  private async copies(etag: ETag): Promise<Pick<Capabilities, 'copySourceIfMatch' | 'copyIfNoneMatch' | 'copyIfMatch'>> {
+    const { key, copyKey } = this;
+    const copy = (sourceEtag: ETag, target: Key, expected: Expected): Promise<Stored> => this.store.copy({ key, etag: sourceEtag }, target, attributes, expected, this.options);
+    const [refusesSource, copied] = await all([refuses(copy(wrongEtag, copyKey, 'any')), accepted(copy(etag, copyKey, 'any'))]);
+    // copied onto itself only now: where that is not refused it may give the source another etag
+    const [copyIfNoneMatch, refusesTarget] = await all([refuses(copy(etag, key, null)), refuses(copy(etag, copyKey, wrongEtag))]);
+    const source = copyIfNoneMatch ? etag : await this.etagOf(key);
+    const copyIfMatch = copied !== undefined && refusesTarget && (await accepted(copy(source, copyKey, refusesSource && copied.value.etag ? copied.value.etag : await this.etagOf(copyKey)))) !== undefined;
+    return { copySourceIfMatch: refusesSource && copied !== undefined, copyIfNoneMatch, copyIfMatch };
+  }
+
+  private async completes(etag: ETag, uploads: readonly Upload[]): Promise<Pick<Capabilities, 'completeIfNoneMatch' | 'completeIfMatch'>> {
+    const [ifNone, ifWrong, ifRight] = uploads.map(({ id, part }) => async (expected: Expected): Promise<void> => {
+      await this.store.completeUpload(this.completeKey, id, [part], expected, this.options);
+      this.openUploads.delete(id);
+    });
+    const [completeIfNoneMatch, refusesWrong] = await all([refuses(ifNone!(null)), refuses(ifWrong!(wrongEtag))]);
+    const completeIfMatch = refusesWrong && (await accepted(ifRight!(completeIfNoneMatch ? etag : await this.etagOf(this.completeKey)))) !== undefined;
+    return { completeIfNoneMatch, completeIfMatch };
+  }
+
+  private async deletes(etag: ETag): Promise<boolean> {
+    const remove = (expected: ETag): Promise<void> => this.store.delete(this.deleteKey, expected, this.options);
+    return (await refuses(remove(wrongEtag))) && (await accepted(remove(etag))) !== undefined && (await this.store.head(this.deleteKey, this.options)) === null;
+  }
+
+  private async create(key: Key): Promise<ETag> {
+    return (await this.store.put(key, body, attributes, 'any', this.options)).etag || this.etagOf(key);
+  }
+
+  private async etagOf(key: Key): Promise<ETag> {
+    return (await this.store.head(key, this.options))?.etag ?? '';
+  }
+
+  private async upload(): Promise<Upload> {
+    const id = await this.store.createUpload(this.completeKey, attributes, this.options);
+    this.openUploads.add(id);
+    return { id, part: await this.store.uploadPart(this.completeKey, id, 1, body, this.options) };
+  }
+}
+
+/** As Promise.all, but a failure is thrown once nothing is under way any more: what is cleaned up stays so. */
+async function all<T extends readonly unknown[]>(calls: readonly [...{ [K in keyof T]: Promise<T[K]> }]): Promise<T> {
+  await Promise.allSettled(calls);
+  return Promise.all(calls) as Promise<unknown> as Promise<T>;
 }
 
 /** True if the condition was honoured: the request was refused. `invalid` (501 and the like) is a refusal of conditions as such. */
@@ -120,13 +168,12 @@ async function refuses(call: Promise<unknown>): Promise<boolean> {
   }
 }
 
-async function accepts(call: Promise<unknown>): Promise<boolean> {
+async function accepted<T>(call: Promise<T>): Promise<{ readonly value: T } | undefined> {
   try {
-    await call;
-    return true;
+    return { value: await call };
   } catch (error) {
     conditionFailed(error);
-    return false;
+    return undefined;
   }
 }
 

@@ -3,6 +3,7 @@ import { fullCapabilities, probeCapabilities, type Capabilities } from './capabi
 import { ConditionalStore } from './conditional-store.js';
 import { FaultyStore } from './faulty-store.js';
 import { MemoryObjectStore } from './memory-object-store.js';
+import type { ObjectStore } from './object-store.js';
 
 const attributes = { metadata: {} };
 const body = (text: string): { kind: 'bytes'; bytes: Buffer } => ({ kind: 'bytes', bytes: Buffer.from(text) });
@@ -34,6 +35,26 @@ test('a probe that fails half-way leaves nothing', async () => {
   expect(await kindOf(probeCapabilities(new FaultyStore(memory).script('completeUpload', { fault: 'fail' })))).toBe('unavailable');
   expect(memory.snapshot().size).toBe(0);
   expect(memory.openUploads).toBe(0);
+});
+
+test('the probe asks side by side what does not build on another answer: eight round trips', async () => {
+  const memory = new MemoryObjectStore();
+  const waiting: (() => void)[] = [];
+  const slow = new Proxy(memory, {
+    get: (target, name: keyof ObjectStore) => async (...args: unknown[]) => {
+      await new Promise<void>((resolve) => waiting.push(resolve));
+      return (target[name] as (...all: unknown[]) => Promise<unknown>).apply(target, args);
+    },
+  });
+  let done = false;
+  const probing = probeCapabilities(slow).finally(() => (done = true));
+  let rounds = 0;
+  for (; !done; rounds++) {
+    waiting.splice(0).forEach((answer) => answer());
+    await new Promise(setImmediate);
+  }
+  expect(await probing).toMatchObject(fullCapabilities);
+  expect(rounds).toBe(8);
 });
 
 test('emulated conditions refuse what the server would have taken (O2)', async () => {

@@ -165,22 +165,26 @@ class S3Store implements ObjectStore, EtagQuoting {
 
   async checkBucket(options?: CallOptions): Promise<{ region?: string; versioning?: boolean; serverDateMs?: number; server?: string }> {
     // A listing and not HeadBucket: a refused HEAD has no body that says why.
-    const found = await this.sender.send(
+    const listing = this.sender.send(
       { kind: 'LIST', method: 'GET', query: { 'list-type': '2', prefix: this.settings.prefix, 'max-keys': '1', 'encoding-type': 'url' }, idempotent: true, ...this.context.limits(options) },
       async (exchange) => {
         parseXml(await exchange.text(), 'ListBucketResult');
         const region = one(exchange.headers['x-amz-bucket-region']) ?? this.sender.currentRegion;
         const serverDateMs = dateMs(exchange.headers['date']);
         const server = one(exchange.headers['server']);
+        this.bucketKnownMs = this.clock.monotonic();
         return { region, ...(serverDateMs !== undefined && { serverDateMs }), ...(server !== undefined && { server }) };
       },
     );
-    this.bucketKnownMs = this.clock.monotonic();
-    const versioning = await this.optional(this.sender.send(
+    // side by side: each is a round trip, and somebody waits for a mount
+    const versioning = this.optional(this.sender.send(
       { kind: 'GET_VERSIONING', method: 'GET', query: { versioning: '' }, idempotent: true, ...this.context.limits(options) },
       async (exchange) => field(parseXml(await exchange.text(), 'VersioningConfiguration'), 'Status') === 'Enabled',
     ));
-    return { ...found, ...(versioning !== undefined && { versioning }) };
+    versioning.catch(() => undefined); // what the listing says is said first
+    const found = await listing;
+    const isVersioned = await versioning;
+    return { ...found, ...(isVersioned !== undefined && { versioning: isVersioned }) };
   }
 
   close(): Promise<void> {

@@ -93,7 +93,7 @@ export class Sender {
 
   private async sendOnce<T>(request: S3Request, credentials: Credentials, deadlineMs: number, consume: (exchange: Exchange) => Promise<T>): Promise<{ value: T } | Refusal> {
     const { http, signer, clock, observe } = this.parts;
-    const { endpoint } = this;
+    const { endpoint, region, clockOffsetMs } = this;
     const path = this.path(request.key);
     const query = request.query ? encodeQuery(request.query) : '';
     const headers: Record<string, string> = { host: endpoint.host, ...request.headers };
@@ -115,7 +115,7 @@ export class Sender {
       }
       const error = parseError(await exchange.text());
       failure = storeError(this.describe(request), exchange.status, exchange.headers, error, () => clock.now());
-      return { failure, error, exchange };
+      return { failure, error, exchange, region, clockOffsetMs };
     } catch (error) {
       failure = this.explain(request, error);
       throw failure;
@@ -134,20 +134,23 @@ export class Sender {
     return new StoreError(error.kind, `${this.describe(request)} failed: ${error.message}${hint}`, error.details, { cause: error });
   }
 
-  private async recover({ failure, error, exchange }: Refusal, credentials: Credentials): Promise<boolean> {
+  private async recover({ failure, error, exchange, ...sent }: Refusal, credentials: Credentials): Promise<boolean> {
     const region = error?.region ?? one(exchange.headers['x-amz-bucket-region']);
     const mayBeRegion = failure.kind === 'wrong-region' || failure.details.status === 307 || exchange.status === 400;
-    if (mayBeRegion && region !== undefined && region !== '' && region !== this.region) {
-      this.parts.log.info('the bucket is in another region', { region, was: this.region });
+    if (mayBeRegion && region !== undefined && region !== '' && region !== sent.region) {
+      if (region === this.region) return true; // another request met the same meanwhile
+      const endpoint = await this.parts.aws.endpointFor(region);
+      if (region !== this.region) this.parts.log.info('the bucket is in another region', { region, was: this.region });
       this.region = region;
-      this.endpoint = await this.parts.aws.endpointFor(region);
+      this.endpoint = endpoint;
       return true;
     }
     if (failure.kind === 'clock-skew') {
       const serverMs = dateMs(exchange.headers['date']);
       if (serverMs === undefined) return false;
       const offsetMs = serverMs - this.parts.clock.now();
-      if (Math.abs(offsetMs - this.clockOffsetMs) < 60_000) return false; // that was not it
+      if (Math.abs(offsetMs - sent.clockOffsetMs) < 60_000) return false; // that was not it
+      if (Math.abs(offsetMs - this.clockOffsetMs) < 60_000) return true; // another request met the same meanwhile
       this.parts.log.warn("this machine's clock is wrong; signing with the server's", { offsetMs });
       this.clockOffsetMs = offsetMs;
       return true;
@@ -172,7 +175,14 @@ export class Sender {
   private nowMs(): number { return this.parts.clock.now() + this.clockOffsetMs; }
 }
 
-interface Refusal { failure: StoreError; error: XmlError | undefined; exchange: Exchange }
+interface Refusal {
+  readonly failure: StoreError;
+  readonly error: XmlError | undefined;
+  readonly exchange: Exchange;
+  /** What it was signed with. */
+  readonly region: string;
+  readonly clockOffsetMs: number;
+}
 
 /** TLS protects the body over https; over http the signature does, for all bodies that are in memory. */
 function payloadHash(body: SendableBody | undefined, secure: boolean): string {

@@ -210,6 +210,14 @@ describe('what is repaired on the way, once', () => {
     await store.put('region', bytes('x'), plain, 'any');
   });
 
+  test('another region or a wrong clock: each of the requests that meet it at the same time is signed again', async () => {
+    const slow: Clock = { ...systemClock, now: () => Date.now() - 3_600_000, monotonic: () => systemClock.monotonic(), time: () => systemClock.time() };
+    for (const store of [await open({ aws: config(undefined, 'us-east-1') }), await open({ clock: slow })]) {
+      const pages = await Promise.all(Array.from({ length: 8 }, () => store.list({ prefix: 'not-there/' })));
+      expect(pages.flatMap((page) => page.objects)).toEqual([]);
+    }
+  });
+
   test('rotated credentials: reloaded, and the refused request sent again, a mutation too', async () => {
     const loads: boolean[] = [];
     const store = await open({
