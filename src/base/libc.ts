@@ -1,9 +1,10 @@
 /**
- * The few libc calls Node does not offer, through koffi. Every wrapper answers like the system call but throws a
- * `SystemError` with a positive errno on failure. 64-bit arguments are numbers where they are file offsets.
+ * The few libc calls Node does not offer, through koffi. Every wrapper answers like the system call but throws a `SystemError` with a positive errno on
+ * failure. 64-bit arguments are numbers where they are file offsets. The first call loads koffi: 20 ms, which most commands and threads never spend.
  */
 import { closeSync } from 'node:fs';
-import koffi from 'koffi';
+import { createRequire } from 'node:module';
+import type koffiModule from 'koffi';
 import type { Time } from './clock.js';
 import { errnoName, type Errno } from './errno.js';
 
@@ -14,30 +15,50 @@ export class SystemError extends Error {
   }
 }
 
-const library = koffi.load('libc.so.6');
-const c = {
-  mount: library.func('int mount(const char *, const char *, const char *, unsigned long, const char *)'),
-  umount2: library.func('int umount2(const char *, int)'),
-  lseek: library.func('int64_t lseek64(int, int64_t, int)'),
-  fallocate: library.func('int fallocate64(int, int, int64_t, int64_t)'),
-  fcntl: library.func('int fcntl(int, int, int)'),
-  flock: library.func('int flock(int, int)'),
-  syncfs: library.func('int syncfs(int)'),
-  read: library.func('int64_t read(int, void *, size_t)'),
-  write: library.func('int64_t write(int, const void *, size_t)'),
-  ioctl: library.func('int ioctl(int, unsigned long, void *)'),
-  socketpair: library.func('int socketpair(int, int, int, _Out_ int *)'),
-  poll: library.func('int poll(void *, unsigned long, int)'),
-  recvmsg: library.func('int64_t recvmsg(int, void *, int)'),
-  statx: library.func('int statx(int, const void *, int, unsigned int, void *)'),
-  futimens: library.func('int futimens(int, const void *)'),
-  // no wrapper in the glibc of older distributions; the numbers are the same on all architectures
-  openTree: library.func('long syscall(long, int, const char *, unsigned int)'),
-  mountSetattr: library.func('long syscall(long, int, const char *, unsigned int, void *, size_t)'),
-};
+function load() {
+  const koffi = createRequire(import.meta.url)('koffi') as typeof koffiModule;
+  const library = koffi.load('libc.so.6');
+  return {
+    koffi,
+    mount: library.func('int mount(const char *, const char *, const char *, unsigned long, const char *)'),
+    umount2: library.func('int umount2(const char *, int)'),
+    lseek: library.func('int64_t lseek64(int, int64_t, int)'),
+    fallocate: library.func('int fallocate64(int, int, int64_t, int64_t)'),
+    fcntl: library.func('int fcntl(int, int, int)'),
+    flock: library.func('int flock(int, int)'),
+    syncfs: library.func('int syncfs(int)'),
+    read: library.func('int64_t read(int, void *, size_t)'),
+    write: library.func('int64_t write(int, const void *, size_t)'),
+    ioctl: library.func('int ioctl(int, unsigned long, void *)'),
+    socketpair: library.func('int socketpair(int, int, int, _Out_ int *)'),
+    poll: library.func('int poll(void *, unsigned long, int)'),
+    recvmsg: library.func('int64_t recvmsg(int, void *, int)'),
+    statx: library.func('int statx(int, const void *, int, unsigned int, void *)'),
+    futimens: library.func('int futimens(int, const void *)'),
+    // no wrapper in the glibc of older distributions; the numbers are the same on all architectures
+    openTree: library.func('long syscall(long, int, const char *, unsigned int)'),
+    mountSetattr: library.func('long syscall(long, int, const char *, unsigned int, void *, size_t)'),
+  };
+}
+
+let loaded: ReturnType<typeof load> | undefined;
+
+function c(): ReturnType<typeof load> {
+  return (loaded ??= load());
+}
+
+/** Now and not with the first call: for who has time now and none then. */
+export function loadLibc(): void {
+  c();
+}
+
+/** For its polling on Node's loop. */
+export function koffi(): typeof koffiModule {
+  return c().koffi;
+}
 
 function check(call: string, result: number, detail = ''): number {
-  if (result < 0) throw new SystemError(call, koffi.errno() as Errno, detail);
+  if (result < 0) throw new SystemError(call, c().koffi.errno() as Errno, detail);
   return result;
 }
 
@@ -45,7 +66,7 @@ export const MountFlag = { RDONLY: 1, NOSUID: 2, NODEV: 4, NOEXEC: 8, REMOUNT: 3
 export const UmountFlag = { FORCE: 1, DETACH: 2, NOFOLLOW: 8 } as const;
 
 export function mount(source: string, target: string, type: string, flags: number, data: string): void {
-  check('mount', c.mount(source, target, type, flags, data) as number, ` ${target}`);
+  check('mount', c().mount(source, target, type, flags, data) as number, ` ${target}`);
 }
 
 /** What reading does to a file's atime, as mount_setattr(2) has it. */
@@ -56,12 +77,12 @@ export const AtimeAttribute = { RELATIME: 0, NOATIME: 0x10, STRICTATIME: 0x20 } 
  * atime as told; it goes with the descriptor. @throws SystemError EPERM without CAP_SYS_ADMIN, ENOSYS before Linux 5.12
  */
 export function cloneMount(path: string, atime: (typeof AtimeAttribute)[keyof typeof AtimeAttribute]): number {
-  const tree = check('open_tree', Number(c.openTree(428, -100 /* AT_FDCWD */, path, 1 /* OPEN_TREE_CLONE */ | 0o2000000 /* OPEN_TREE_CLOEXEC */)), ` ${path}`);
+  const tree = check('open_tree', Number(c().openTree(428, -100 /* AT_FDCWD */, path, 1 /* OPEN_TREE_CLONE */ | 0o2000000 /* OPEN_TREE_CLOEXEC */)), ` ${path}`);
   const attributes = Buffer.alloc(32); // struct mount_attr { u64 attr_set, attr_clr, propagation, userns_fd }
   attributes.writeBigUInt64LE(BigInt(atime), 0);
   attributes.writeBigUInt64LE(0x70n /* MOUNT_ATTR__ATIME: the old value goes */, 8);
   try {
-    check('mount_setattr', Number(c.mountSetattr(442, tree, '', 0x1000 /* AT_EMPTY_PATH */, attributes, attributes.length)), ` ${path}`);
+    check('mount_setattr', Number(c().mountSetattr(442, tree, '', 0x1000 /* AT_EMPTY_PATH */, attributes, attributes.length)), ` ${path}`);
     return tree;
   } catch (error) {
     closeSync(tree);
@@ -72,8 +93,8 @@ export function cloneMount(path: string, atime: (typeof AtimeAttribute)[keyof ty
 /** umount2 in a thread of the pool: it may have to wait for the mount's own daemon to write back mapped pages. */
 export function umount2Async(target: string, flags: number): Promise<void> {
   return new Promise((resolve, reject) => {
-    c.umount2.async(target, flags, (error: Error | null, result: number) => {
-      const errno = koffi.errno() as Errno; // koffi carries the errno of the call over to its callback
+    c().umount2.async(target, flags, (error: Error | null, result: number) => {
+      const errno = c().koffi.errno() as Errno; // koffi carries the errno of the call over to its callback
       if (error) reject(error);
       else if (result < 0) reject(new SystemError('umount2', errno, ` ${target}`));
       else resolve();
@@ -83,27 +104,27 @@ export function umount2Async(target: string, flags: number): Promise<void> {
 
 /** lseek with SEEK_DATA (3) or SEEK_HOLE (4) and friends; throws ENXIO past the end. */
 export function lseek(fd: number, offset: number, whence: number): number {
-  return check('lseek', Number(c.lseek(fd, offset, whence)));
+  return check('lseek', Number(c().lseek(fd, offset, whence)));
 }
 
 export function fallocate(fd: number, mode: number, offset: number, length: number): void {
-  check('fallocate', c.fallocate(fd, mode, offset, length) as number);
+  check('fallocate', c().fallocate(fd, mode, offset, length) as number);
 }
 
 export function fcntl(fd: number, command: number, argument: number): number {
-  return check('fcntl', c.fcntl(fd, command, argument) as number);
+  return check('fcntl', c().fcntl(fd, command, argument) as number);
 }
 
 /** The answer, or a negative errno, as `readRaw`. */
 export function fcntlRaw(fd: number, command: number, argument: number): number {
-  const result = c.fcntl(fd, command, argument) as number;
-  return result < 0 ? -koffi.errno() : result;
+  const result = c().fcntl(fd, command, argument) as number;
+  return result < 0 ? -c().koffi.errno() : result;
 }
 
 /** Advisory lock of a whole open file: LOCK_EX 2, LOCK_NB 4, LOCK_UN 8. Answers false where another holds it. */
 export function tryLockExclusive(fd: number): boolean {
-  if ((c.flock(fd, 2 | 4) as number) === 0) return true;
-  const errno = koffi.errno();
+  if ((c().flock(fd, 2 | 4) as number) === 0) return true;
+  const errno = c().koffi.errno();
   if (errno === 11) return false;
   throw new SystemError('flock', errno as Errno);
 }
@@ -113,14 +134,14 @@ export function tryLockExclusive(fd: number): boolean {
  * since an exception costs ten times the system call and EAGAIN is an everyday answer.
  */
 export function readRaw(fd: number, into: Buffer, length: number): number {
-  const n = Number(c.read(fd, into, length));
-  return n < 0 ? -koffi.errno() : n;
+  const n = Number(c().read(fd, into, length));
+  return n < 0 ? -c().koffi.errno() : n;
 }
 
 /** write(2) of the first `length` bytes of `from`; the byte count or a negative errno, as `readRaw`. */
 export function writeRaw(fd: number, from: Buffer, length: number): number {
-  const n = Number(c.write(fd, from, length));
-  return n < 0 ? -koffi.errno() : n;
+  const n = Number(c().write(fd, from, length));
+  return n < 0 ? -c().koffi.errno() : n;
 }
 
 /** Of stat(2), to the nanosecond. */
@@ -144,7 +165,7 @@ function statTimeNs(at: number): bigint {
 
 /** For hot paths: half of what `fs.fstatSync` costs, and only what is asked for. @throws SystemError */
 export function fileStat(fd: number): FileStat {
-  check('statx', c.statx(fd, noPath, 0x1000 /* AT_EMPTY_PATH */, 0x7ff /* STATX_BASIC_STATS */, statBuffer) as number);
+  check('statx', c().statx(fd, noPath, 0x1000 /* AT_EMPTY_PATH */, 0x7ff /* STATX_BASIC_STATS */, statBuffer) as number);
   return {
     size: statView.getBigUint64(40, true), blocks: statView.getBigUint64(48, true), nlink: BigInt(statView.getUint32(16, true)),
     atimeNs: statTimeNs(64), mtimeNs: statTimeNs(112), ctimeNs: statTimeNs(96),
@@ -160,25 +181,25 @@ export function setFileTimes(fd: number, atime: Time, mtime: Time): void {
   timesView.setBigInt64(8, BigInt(atime.nsec), true);
   timesView.setBigInt64(16, BigInt(mtime.sec), true);
   timesView.setBigInt64(24, BigInt(mtime.nsec), true);
-  check('futimens', c.futimens(fd, timesBuffer) as number);
+  check('futimens', c().futimens(fd, timesBuffer) as number);
 }
 
 /** ioctl(2) with a pointer to a structure. Request numbers are those of asm-generic/ioctl.h (x86-64 and arm64 agree). */
 export function ioctl(fd: number, request: number, argument: Buffer): number {
-  return check('ioctl', c.ioctl(fd, request, argument) as number);
+  return check('ioctl', c().ioctl(fd, request, argument) as number);
 }
 
 /** True if poll(2) reports an error condition on `fd` right now. For /dev/fuse: the connection is gone (or was never mounted). */
 export function hasPollError(fd: number): boolean {
   const entry = Buffer.alloc(8); // struct pollfd { i32 fd; i16 events; i16 revents }
   entry.writeInt32LE(fd, 0);
-  check('poll', c.poll(entry, 1, 0) as number);
+  check('poll', c().poll(entry, 1, 0) as number);
   return (entry.readInt16LE(6) & 8 /* POLLERR */) !== 0;
 }
 
 /** A second descriptor of the same open file, closed on exec. */
 export function duplicate(fd: number): number {
-  return check('dup', c.fcntl(fd, 1030 /* F_DUPFD_CLOEXEC */, 3) as number);
+  return check('dup', c().fcntl(fd, 1030 /* F_DUPFD_CLOEXEC */, 3) as number);
 }
 
 export const SocketType = { STREAM: 1, SEQPACKET: 5, NONBLOCK: 0o4000, CLOEXEC: 0o2000000 } as const;
@@ -186,7 +207,7 @@ export const SocketType = { STREAM: 1, SEQPACKET: 5, NONBLOCK: 0o4000, CLOEXEC: 
 /** A pair of connected unix sockets; `type` is a SocketType with its flags or'ed in. */
 export function socketPair(type: number): [number, number] {
   const pair = new Int32Array(2);
-  check('socketpair', c.socketpair(1 /* AF_UNIX */, type, 0, pair) as number);
+  check('socketpair', c().socketpair(1 /* AF_UNIX */, type, 0, pair) as number);
   return [pair[0]!, pair[1]!];
 }
 
@@ -198,14 +219,14 @@ export function receiveDescriptor(socket: number): number | undefined {
   const data = Buffer.alloc(16);
   const control = Buffer.alloc(64);
   const iovec = Buffer.alloc(16);
-  iovec.writeBigUInt64LE(koffi.address(data), 0);
+  iovec.writeBigUInt64LE(c().koffi.address(data), 0);
   iovec.writeBigUInt64LE(BigInt(data.length), 8);
   const message = Buffer.alloc(56);
-  message.writeBigUInt64LE(koffi.address(iovec), 16);
+  message.writeBigUInt64LE(c().koffi.address(iovec), 16);
   message.writeBigUInt64LE(1n, 24);
-  message.writeBigUInt64LE(koffi.address(control), 32);
+  message.writeBigUInt64LE(c().koffi.address(control), 32);
   message.writeBigUInt64LE(BigInt(control.length), 40);
-  check('recvmsg', Number(c.recvmsg(socket, message, 0x40000000 /* MSG_CMSG_CLOEXEC */)));
+  check('recvmsg', Number(c().recvmsg(socket, message, 0x40000000 /* MSG_CMSG_CLOEXEC */)));
   const controlLength = Number(message.readBigUInt64LE(40));
   const isRights = controlLength >= 20 && control.readInt32LE(8) === 1 /* SOL_SOCKET */ && control.readInt32LE(12) === 1 /* SCM_RIGHTS */;
   return isRights ? control.readInt32LE(16) : undefined;
@@ -214,7 +235,7 @@ export function receiveDescriptor(socket: number): number | undefined {
 /** syncfs(2) in libuv's pool. The errno of a call made there is not known here: any failure is EIO. */
 export function syncfs(fd: number): Promise<void> {
   return new Promise((resolve, reject) => {
-    c.syncfs.async(fd, (error: Error | null, result: number) => {
+    c().syncfs.async(fd, (error: Error | null, result: number) => {
       if (error) reject(error);
       else if (result < 0) reject(new SystemError('syncfs', 5));
       else resolve();

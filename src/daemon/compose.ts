@@ -22,7 +22,7 @@ import { ConditionalStore } from '../s3/conditional-store.js';
 import type { Health } from '../s3/health.js';
 import { LongKeyStore } from '../s3/long-key-store.js';
 import { LongKeys } from '../s3/long-keys.js';
-import { openTransferPool } from '../transfer/transfer-pool.js';
+import type { TransferPool } from '../transfer/transfer-pool.js';
 import { defaultWritebackConfig } from '../writeback/ports.js';
 import { BlockDigestTable } from '../writeback/block-digests.js';
 import { HardLinks } from '../writeback/hard-links.js';
@@ -37,9 +37,6 @@ const MiB = 2 ** 20;
 const smallFileBytes = 8 * MiB;
 const partBytes = 8 * MiB;
 const windowBytesMax = 256 * MiB;
-/** 64 downloads, 256 HEADs, 32 listings, 64 uploads and the parts of big ones may run at once: none waits for a socket that another kind has. */
-const connectionsMax = 520;
-
 /** Everything a daemon is made of, wired; the only place that builds things. Not yet serving: the caller starts the session. */
 export interface Parts {
   readonly config: MountConfig;
@@ -59,20 +56,17 @@ export interface Parts {
 
 /**
  * @param generation how many daemons served this kernel connection before; 0 for a new mount.
+ * @param opening awaited after the cache directory is found good: what is wrong with that is said first.
  * @param kernel late-bound: the session that owns the notifier starts after everything else.
  */
-export async function compose(config: MountConfig, generation: number, kernel: KernelCache, life: Lifetime, log: Log, metrics: Metrics): Promise<Parts> {
+export async function compose(config: MountConfig, generation: number, opening: Promise<TransferPool>, kernel: KernelCache, life: Lifetime, log: Log, metrics: Metrics): Promise<Parts> {
   const clock = systemClock;
   const db = Db.open({ dir: config.cacheDir, log, metrics, onFatal: (error) => fatal(log, error) });
   let clean = false;
   life.defer(() => db.close({ clean }));
   const claim = checkBucketIdentity(db, config);
   const contents = life.own(await ContentStore.open({ db, dir: config.cacheDir, limitBytes: config.cacheSizeBytes, minFree: config.minFree, clock, log, metrics }));
-  const pool = life.own(await openTransferPool({
-    bucket: config.bucket, prefix: config.prefix, pathStyle: config.pathStyle, connectionsMax, requestTimeoutMs: 30_000, deadlineMs: config.deadlineMs,
-    ...(config.endpoint !== undefined && { endpoint: config.endpoint }), ...(config.region !== undefined && { region: config.region }), ...(config.profile !== undefined && { profile: config.profile }),
-    log, metrics, startInBackground: generation > 0,
-  }, config.transferWorkers));
+  const pool = life.own(await opening);
   const health = pool.health;
   const capabilities = await serverCapabilities(pool, db, config, clock.now(), log, generation === 0);
   claim();

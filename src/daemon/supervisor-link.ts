@@ -27,6 +27,13 @@ export type ToDaemon =
   /** `errno` undefined: unmounted. */
   | { readonly type: 'unmount-result'; readonly id: number; readonly errno?: number };
 
+/** How the daemon was started: what it is to serve, and how many served the mount before it. */
+export function startedWith(): { readonly config: MountConfig; readonly generation: number } {
+  const config = process.env[configVariable];
+  assert(process.send !== undefined && config !== undefined, 'the daemon is started by its supervisor');
+  return { config: JSON.parse(config) as MountConfig, generation: Number(process.env[generationVariable] ?? 0) };
+}
+
 export class SupervisorLink {
   readonly device = deviceDescriptor;
   /** 0 for the first daemon of a mount. Above: an earlier one died; take over (K11, K12). */
@@ -42,10 +49,7 @@ export class SupervisorLink {
   }
 
   private constructor() {
-    const config = process.env[configVariable];
-    assert(process.send !== undefined && config !== undefined, 'the daemon is started by its supervisor');
-    this.config = JSON.parse(config) as MountConfig;
-    this.generation = Number(process.env[generationVariable] ?? 0);
+    ({ config: this.config, generation: this.generation } = startedWith());
     fcntl(deviceDescriptor, 2 /* F_SETFD */, 1 /* FD_CLOEXEC */); // no helper program of ours may keep the connection open
     process.on('message', (message: ToDaemon) => {
       if (message.type === 'mounted') this.mounted?.();

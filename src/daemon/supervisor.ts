@@ -11,7 +11,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { compiledEntry } from '../base/entry-url.js';
 import { Errno, errnoName, errorCode } from '../base/errno.js';
-import { hasPollError, SystemError } from '../base/libc.js';
+import { hasPollError, loadLibc, SystemError } from '../base/libc.js';
 import { createLog, toStandardError, type Log } from '../base/log.js';
 import { makeDirectories } from '../base/make-directories.js';
 import { UserError } from '../base/user-error.js';
@@ -28,6 +28,8 @@ export type SupervisorReport =
 export const supervisorConfigVariable = 'HEARTHFS_SUPERVISOR_CONFIG';
 /** The module a daemon runs; default `daemon-main.js`. For tests. */
 export const daemonEntryVariable = 'HEARTHFS_DAEMON_ENTRY';
+/** The daemon's NODE_EXTRA_CA_CERTS: Node 20 reads what that names before anything else, 50 ms for a distribution's bundle, and a supervisor talks to nobody. */
+export const certificatesVariable = 'HEARTHFS_EXTRA_CA_CERTS';
 
 /** A daemon that served this long was healthy: the next death is a first one again. Loading takes a quarter of it, so who dies as often as this cannot keep a processor busy. */
 const healthyMs = 2_000;
@@ -93,8 +95,10 @@ class Supervisor {
         this.noteMounted();
       }
       this.spawn();
+      loadLibc(); // while the daemon starts
       return await ended;
     } catch (error) {
+      this.child?.kill('SIGKILL');
       const message = error instanceof UserError ? error.message : `Cannot start the mount: ${String(error)}`;
       this.report({ type: 'failed', message, exitCode: error instanceof UserError ? error.exitCode : 1 });
       return 1;
@@ -288,10 +292,11 @@ function openLog(config: MountConfig, logFile: string): number {
 
 function runInBackground(config: MountConfig, logFile: string, options: { daemonEntry?: string; onServing?: (report: SupervisorReport & { type: 'serving' }) => void }): Promise<{ supervisorPid: number }> {
   const log = openLog(config, logFile);
+  const { NODE_EXTRA_CA_CERTS: certificates, ...env } = process.env;
   const child = spawn(process.execPath, [compiledEntry(import.meta.url, './supervisor-main.js').pathname], {
     cwd: '/', detached: true, stdio: ['ignore', log, log, 'ipc'],
     env: {
-      ...process.env, [supervisorConfigVariable]: JSON.stringify(config),
+      ...env, [supervisorConfigVariable]: JSON.stringify(config), ...(certificates !== undefined && { [certificatesVariable]: certificates }),
       ...(options.daemonEntry !== undefined && { [daemonEntryVariable]: options.daemonEntry }),
     },
   });

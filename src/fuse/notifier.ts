@@ -23,17 +23,22 @@ const batchMax = 256;
 export class Notifier {
   private readonly queue: Buffer[] = [];
   private inWorker = 0;
+  private worker: Worker | undefined;
   private closed = false;
   private idle: (() => void)[] = [];
 
-  /** @param device of the mounted connection; the worker writes to its own duplicate, which `close` closes. */
+  /** @param device of the mounted connection. The worker comes with the first notice and writes to its own duplicate, which `close` closes. */
   static start(options: { device: number; log: Log; metrics: Metrics; queueMax?: number }): Notifier {
-    const device = duplicate(options.device);
-    const worker = new Worker(compiledEntry(import.meta.url, './notifier-worker.js'), { workerData: { device }, trackUnmanagedFds: false }); // it closes a descriptor that was opened here
-    return new Notifier(worker, options.log.child({ room: 'fuse' }), options.metrics, options.queueMax ?? queueMaxDefault);
+    return new Notifier(options.device, options.log.child({ room: 'fuse' }), options.metrics, options.queueMax ?? queueMaxDefault);
   }
 
-  private constructor(private readonly worker: Worker, private readonly log: Log, private readonly metrics: Metrics, private readonly queueMax: number) {
+  private constructor(private readonly device: number, private readonly log: Log, private readonly metrics: Metrics, private readonly queueMax: number) {
+    metrics.gauge('fuse.notices_queued', () => this.queue.length + this.inWorker);
+  }
+
+  private startWorker(): Worker {
+    const device = duplicate(this.device);
+    const worker = new Worker(compiledEntry(import.meta.url, './notifier-worker.js'), { workerData: { device }, trackUnmanagedFds: false }); // it closes a descriptor that was opened here
     worker.unref();
     worker.on('message', (report: NotifierReport) => this.onReport(report));
     worker.on('error', (error) => {
@@ -41,7 +46,7 @@ export class Notifier {
       this.log.error('the notifier thread died: changes by others appear when cache timeouts end', { error });
       this.settle();
     });
-    metrics.gauge('fuse.notices_queued', () => this.queue.length + this.inWorker);
+    return worker;
   }
 
   invalEntry(parent: number, name: string, expireOnly: boolean): void {
@@ -69,7 +74,7 @@ export class Notifier {
     this.closed = true;
     this.queue.length = 0;
     this.settle();
-    this.worker.postMessage('close');
+    this.worker?.postMessage('close');
     return Promise.resolve();
   }
 
@@ -87,6 +92,7 @@ export class Notifier {
     const batch = this.queue.splice(0, batchMax);
     if (batch.length === 0) return this.settle();
     this.inWorker = batch.length;
+    this.worker ??= this.startWorker();
     this.worker.postMessage(batch);
   }
 

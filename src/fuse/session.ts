@@ -7,10 +7,10 @@
  * 4. A wake-up handles a bounded number of requests; the poll is level-triggered, so timers and I/O get their turn in between.
  * 5. A reply the kernel does not want any more (ENOENT) is told to the file system, which undoes it (K12).
  */
-import koffi from 'koffi';
+import type koffiModule from 'koffi';
 import { Errno, errnoName, systemErrno } from '../base/errno.js';
 import { FsError } from '../base/fs-error.js';
-import { readRaw, SystemError, writeRaw } from '../base/libc.js';
+import { koffi, readRaw, SystemError, writeRaw } from '../base/libc.js';
 import type { Log } from '../base/log.js';
 import { andThen, type MaybePromise } from '../base/maybe-promise.js';
 import type { Counter, Histogram, Metrics } from '../base/metrics.js';
@@ -67,7 +67,7 @@ export class FuseSession {
   private readonly buffers = new BufferPool();
   private readonly inFlight = new CallsInFlight();
   private readonly linger = new Linger(() => performance.now());
-  private poll: ReturnType<typeof koffi.node.poll> | undefined;
+  private poll: ReturnType<typeof koffiModule.node.poll> | undefined;
   private negotiated: NegotiatedInit | undefined;
   private ended = false;
   /** When the clock was last read, by whoever had to: a request was read, or answered. */
@@ -75,7 +75,7 @@ export class FuseSession {
 
   static start(options: SessionOptions): FuseSession {
     const session = new FuseSession(options);
-    session.poll = koffi.node.poll(options.device, { readable: true }, session.onReadable as unknown as () => void);
+    session.poll = koffi().node.poll(options.device, { readable: true }, session.onReadable as unknown as () => void);
     if (options.resend ?? options.resume !== undefined) session.sendResend();
     return session;
   }

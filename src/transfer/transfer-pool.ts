@@ -95,7 +95,9 @@ class Threads implements ObjectStore, EtagQuoting {
 
   constructor(private readonly settings: WorkerSettings, count: number, private readonly log: Log, private readonly onSample: (sample: RequestSample) => void) {
     this.quotes = settings.etagQuotes ?? 'quoted';
-    for (let i = 0; i < count; i++) this.start();
+    // The others once the first one serves, or cannot: who opens the pool waits for one, and each takes a processor for its start
+    const first = this.start();
+    if (count > 1) first.ready.catch(() => undefined).then(() => { for (let i = 1; i < count && !this.closed; i++) this.start(); }, () => undefined);
   }
 
   async firstReady(): Promise<void> { await Promise.race([...this.workers].map((worker) => worker.ready)); }
@@ -158,7 +160,7 @@ class Threads implements ObjectStore, EtagQuoting {
     return best.call(op, args, options, transfer);
   }
 
-  private start(): void {
+  private start(): PoolWorker {
     const startedMs = performance.now();
     const worker = new PoolWorker({ ...this.settings, etagQuotes: this.quotes }, {
       log: this.log, onSample: this.onSample,
@@ -166,7 +168,7 @@ class Threads implements ObjectStore, EtagQuoting {
         this.workers.delete(ended);
         if (clean || this.closed) return;
         this.log.error('a transfer worker ended; starting another', { room: 'transfer' });
-        if (performance.now() - startedMs > restartDelayMs) return this.start();
+        if (performance.now() - startedMs > restartDelayMs) return void this.start();
         const restart = sleep(restartDelayMs, this.stop.signal).then(() => {
           this.restarts.delete(restart);
           if (!this.closed) this.start();
@@ -175,6 +177,7 @@ class Threads implements ObjectStore, EtagQuoting {
       },
     });
     this.workers.add(worker);
+    return worker;
   }
 }
 
