@@ -32,6 +32,8 @@ function load() {
     ioctl: library.func('int ioctl(int, unsigned long, void *)'),
     socketpair: library.func('int socketpair(int, int, int, _Out_ int *)'),
     poll: library.func('int poll(void *, unsigned long, int)'),
+    pipe2: library.func('int pipe2(_Out_ int *, int)'),
+    splice: library.func('int64_t splice(int, void *, int, void *, size_t, unsigned int)'),
     recvmsg: library.func('int64_t recvmsg(int, void *, int)'),
     statx: library.func('int statx(int, const void *, int, unsigned int, void *)'),
     futimens: library.func('int futimens(int, const void *)'),
@@ -141,6 +143,29 @@ export function readRaw(fd: number, into: Buffer, length: number): number {
 /** write(2) of the first `length` bytes of `from`; the byte count or a negative errno, as `readRaw`. */
 export function writeRaw(fd: number, from: Buffer, length: number): number {
   const n = Number(c().write(fd, from, length));
+  return n < 0 ? -c().koffi.errno() : n;
+}
+
+/** Both ends are closed on exec, and never block: [to read from, to write to]. */
+export function pipe(): [number, number] {
+  const ends = new Int32Array(2);
+  check('pipe2', c().pipe2(ends, 0o2000000 /* O_CLOEXEC */ | 0o4000 /* O_NONBLOCK */) as number);
+  return [ends[0]!, ends[1]!];
+}
+
+const spliceOffset = new BigInt64Array(1);
+const spliceNonblock = 2;
+
+/** splice(2) of a file's bytes from `offset` into a pipe that has room for all or some of them; the byte count or a negative errno, as `readRaw`. */
+export function spliceToPipe(file: number, offset: number, pipeEnd: number, length: number): number {
+  spliceOffset[0] = BigInt(offset);
+  const n = Number(c().splice(file, spliceOffset, pipeEnd, null, length, spliceNonblock));
+  return n < 0 ? -c().koffi.errno() : n;
+}
+
+/** splice(2) of `length` bytes of a pipe into a device; the byte count or a negative errno, as `readRaw`. */
+export function spliceFromPipe(pipeEnd: number, device: number, length: number): number {
+  const n = Number(c().splice(pipeEnd, null, device, null, length, spliceNonblock));
   return n < 0 ? -c().koffi.errno() : n;
 }
 

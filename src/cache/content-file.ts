@@ -88,6 +88,8 @@ export class ContentFile {
     return (this.knownSize = fs.fstatSync(this.host.fds.get(this, false)).size);
   }
 
+  /** Without a look at the file: exact unless the kernel writes it (passthrough). */
+  get knownSizeBytes(): number { return this.knownSize; }
   get missing(): ReadonlyRangeSet { return this.missingSet; }
   get isComplete(): boolean { return this.missingSet.isEmpty; }
   /** Presence in memory is ahead of the database. */
@@ -110,6 +112,11 @@ export class ContentFile {
       done += count;
     }
     return done;
+  }
+
+  /** For splice(2) instead of `read`. Not to be kept: it may be closed as soon as another file is used. */
+  readDescriptor(): number {
+    return this.host.fds.get(this, false);
   }
 
   /** Writes all of `data`. If it throws, a first part of it may have been written and counts as such: look at `sizeBytes`. */

@@ -15,6 +15,7 @@ import { hasPollError, loadLibc, SystemError } from '../base/libc.js';
 import { createLog, toStandardError, type Log } from '../base/log.js';
 import { makeDirectories } from '../base/make-directories.js';
 import { UserError } from '../base/user-error.js';
+import { readBytesMax } from '../fuse/negotiate.js';
 import { isRoot, mountDevice, mountWithFusermount, openDevice, setReadAhead, unmount } from '../fuse/mount.js';
 import { fsType, mountAt, readMountinfo } from '../fuse/mountinfo.js';
 import type { MountConfig } from './config.js';
@@ -37,7 +38,7 @@ const quickDeathsMax = 10;
 /** Callers wait meanwhile, and what made the daemon die may pass (a full disk). */
 const restartDelayMaxMs = 2_000;
 /** As large as a request can be: sequential reads then come in few, large requests. Passthrough files have the cache disk's own readahead. */
-const readAheadKib = 1024;
+const readAheadKib = readBytesMax / 1024;
 
 /**
  * Of V8. What a file system does leaves little behind, and 48 MB of it, the default, is a sixth of what all of the daemon may use. A heap that may

@@ -62,6 +62,15 @@ export class FileData {
     return this.bring(ctx, this.contents.source(inode, file), offset, end).then(() => file.read(into.subarray(0, end - offset), offset));
   }
 
+  /** Where the bytes are that `read` would copy. */
+  located(ino: number, offset: number, length: number): { fd: number; length: number } | undefined {
+    const inode = this.regular(ino);
+    const end = Math.min(offset + length, inode.sizeBytes);
+    const file = this.contents.file(inode);
+    if (end <= offset || file.missing.intersects(offset, end)) return undefined;
+    return { fd: file.readDescriptor(), length: end - offset };
+  }
+
   private async bring(ctx: RequestContext, source: ReadSource, offset: number, end: number): Promise<void> {
     const release = this.deps.contents.acquire(source.file);
     try {

@@ -133,6 +133,7 @@ export class HearthFs implements FileSystem {
   flush(ctx: RequestContext, ino: number, fh: number) { return this.opens.flush(ctx, ino, fh); }
   release(ctx: RequestContext, ino: number, fh: number) { return this.opens.release(ctx, ino, fh); }
   ready(ctx: RequestContext, ino: number, fh: number, offset: number, length: number) { return this.data.ready(ctx, ino, fh, offset, length); }
+  located(_ctx: RequestContext, ino: number, _fh: number, offset: number, length: number) { return this.data.located(ino, offset, length); }
   read(ctx: RequestContext, ino: number, fh: number, offset: number, into: Buffer) { return this.data.read(ctx, ino, fh, offset, into); }
   write(ctx: RequestContext, ino: number, fh: number, offset: number, data: Buffer, _flags: number, killSuidGid: boolean) {
     return this.data.write(ctx, ino, fh, offset, data, killSuidGid);

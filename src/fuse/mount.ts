@@ -8,6 +8,7 @@ import fs from 'node:fs';
 import { Errno, errorCode } from '../base/errno.js';
 import { mount, MountFlag, receiveDescriptor, socketPair, SocketType, SystemError, umount2Async, UmountFlag } from '../base/libc.js';
 import { UserError } from '../base/user-error.js';
+import { readBytesMax } from './negotiate.js';
 import { fsType, mountAt, readMountinfo } from './mountinfo.js';
 
 export interface MountOptions {
@@ -44,7 +45,7 @@ export function openDevice(): number {
 
 /** Mounts an opened device as root: access control is the kernel's. */
 export function mountDevice(device: number, options: MountOptions): void {
-  const data = `fd=${device},rootmode=40000,user_id=${process.geteuid?.() ?? 0},group_id=${process.getegid?.() ?? 0},default_permissions${options.allowOther ? ',allow_other' : ''}`;
+  const data = `fd=${device},rootmode=40000,user_id=${process.geteuid?.() ?? 0},group_id=${process.getegid?.() ?? 0},default_permissions,max_read=${readBytesMax}${options.allowOther ? ',allow_other' : ''}`;
   try {
     mount(options.source, options.mountpoint, fsType, (options.suid ? 0 : MountFlag.NOSUID) | (options.dev ? 0 : MountFlag.NODEV) | (options.readOnly ? MountFlag.RDONLY : 0), data);
   } catch (error) {

@@ -48,6 +48,8 @@ export const pageBytes = 4096;
 /** 256 pages, the default fs.fuse.max_pages_limit: more needs that sysctl raised (K4). */
 export const maxPages = 256;
 export const maxWriteBytes = maxPages * pageBytes;
+/** A READ is a page shorter, so that its answer fits into a pipe of 256 pages, the largest that everybody may have (`splice-pipe`): a mount option. */
+export const readBytesMax = maxWriteBytes - pageBytes;
 /** K4: readahead that waits for S3 must not use up the slots of hot files. */
 export const maxBackground = 1024;
 export const congestionThreshold = 768;

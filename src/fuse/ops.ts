@@ -147,6 +147,11 @@ export interface FileSystem {
   /** READ into `into` (its length is the size asked). Answers the byte count; short only at end of file. */
   read(ctx: RequestContext, ino: number, fh: number, offset: number, into: Buffer): MaybePromise<number>;
   /**
+   * Instead of `read`, where all bytes asked for (up to the end of the file) are in a local file at the same offset: its descriptor, borrowed until the handler returns, and how many they are.
+   * undefined: call `read`.
+   */
+  located?(ctx: RequestContext, ino: number, fh: number, offset: number, length: number): { readonly fd: number; readonly length: number } | undefined;
+  /**
    * WRITE. `data` is borrowed: it is valid only until the method returns (not until its promise settles), so a method that must
    * wait copies it first. `flags` are the open flags; `killSuidGid` is FUSE_WRITE_KILL_SUIDGID; `fromPageCache` means a mapping wrote it.
    * Answers the bytes taken, always all of them.

@@ -21,6 +21,7 @@ import { decodeRequest, decodeSupplementaryGroup, Frame, type Request } from './
 import { DirentPacker, headRoom, putHeader, Reply, xattrList } from './encode.js';
 import { Linger } from './linger.js';
 import { maxWriteBytes, negotiate, pageBytes, type InitOptions, type NegotiatedInit } from './negotiate.js';
+import { isUnwanted, SplicePipe } from './splice-pipe.js';
 import type { AttrReply, Entry, FileSystem, OpenReply, StatFs } from './ops.js';
 
 export type { InitOptions, NegotiatedInit } from './negotiate.js';
@@ -48,6 +49,8 @@ export interface SessionOptions {
 const batchMax = 64;
 const batchMs = 5;
 const readSizeMax = 16 << 20;
+/** For less, the system calls and the pages of a pipe cost more than the copy they save. */
+const spliceBytesMin = 64 << 10;
 
 interface OpMetrics { readonly requests: Counter; readonly latency: Histogram }
 
@@ -65,6 +68,7 @@ export class FuseSession {
   private readonly frame = new Frame(Buffer.allocUnsafeSlow(maxWriteBytes + pageBytes));
   private readonly reply = new Reply();
   private readonly buffers = new BufferPool();
+  private readonly pipe = new SplicePipe();
   private readonly inFlight = new CallsInFlight();
   private readonly linger = new Linger(() => performance.now());
   private poll: ReturnType<typeof koffiModule.node.poll> | undefined;
@@ -98,8 +102,9 @@ export class FuseSession {
     await this.inFlight.whenIdle();
   }
 
-  close(): Promise<void> {
-    return this.stop();
+  async close(): Promise<void> {
+    await this.stop();
+    this.pipe.close();
   }
 
   /** K11: the kernel queues again what an earlier daemon took and did not answer. Kernels before 6.9 answer EINVAL. */
@@ -322,12 +327,24 @@ export class FuseSession {
   }
 
   private read(call: Call, fh: number, offset: number, size: number): void {
-    const answer = (): void | Promise<void> => this.buffered(size, (pooled) => this.fs.read(call, call.ino, fh, offset, pooled.data(size)), (pooled, count) => {
+    const answer = (): void | Promise<void> => this.spliced(call, fh, offset, size) ? undefined : this.buffered(size, (pooled) => this.fs.read(call, call.ino, fh, offset, pooled.data(size)), (pooled, count) => {
       this.sendPooled(call, pooled, count);
     });
     const ready = this.fs.ready?.(call, call.ino, fh, offset, size);
     const done = ready ? ready.then(answer) : answer();
     if (done) this.settle(call, done, () => undefined);
+  }
+
+  /** @returns false if the bytes have to be read. */
+  private spliced(call: Call, fh: number, offset: number, size: number): boolean {
+    if (size < spliceBytesMin) return false;
+    const bytes = this.fs.located?.(call, call.ino, fh, offset, size);
+    if (!bytes || bytes.length < spliceBytesMin) return false;
+    putHeader(this.reply.view, 0, outHeaderBytes + bytes.length, 0, call.uniqueLow, call.uniqueHigh);
+    const written = this.pipe.send(this.device, this.reply.buffer, outHeaderBytes, bytes.fd, offset, bytes.length);
+    if (written === undefined) return false;
+    this.transmitted(call, outHeaderBytes + bytes.length, written);
+    return true;
   }
 
   private readdir(call: Call, fh: number, offset: number, size: number, plus: boolean): void {
@@ -402,13 +419,16 @@ export class FuseSession {
   }
 
   private transmit(call: Call, message: Buffer, length: number): boolean {
-    const written = writeRaw(this.device, message, length);
+    return this.transmitted(call, length, writeRaw(this.device, message, length));
+  }
+
+  private transmitted(call: Call, length: number, written: number): boolean {
     this.lookedAtMs = performance.now();
     this.metricsOf(call.opcode).latency.observe((this.lookedAtMs - call.startedMs) * 1000);
     if (written === length) return true;
     this.metrics.add('fuse.replies_undelivered');
-    // ENOENT: the caller is gone. ENODEV, EPERM, ECONNABORTED: the mount is. Anything else means the kernel found the reply malformed
-    if (written === -Errno.ENOENT || written === -Errno.ENODEV || written === -Errno.EPERM || written === -103) return false;
+    if (isUnwanted(written)) return false;
+    // anything else means the kernel found the reply malformed
     this.log.error('the kernel refused a reply', { op: call.op, req: call.unique, ino: call.ino, length, error: errnoName(-written) });
     if (length > outHeaderBytes) {
       putHeader(this.reply.view, 0, outHeaderBytes, -Errno.EIO, call.uniqueLow, call.uniqueHigh);

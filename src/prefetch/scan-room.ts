@@ -37,7 +37,7 @@ export class ScanRoom {
   advanced(file: ContentFile, reader: object, at: number, runBytes: number, isBusy: (range: Range) => boolean): Promise<number> | undefined {
     if (file.isComplete) return undefined;
     const { cacheBytes, limitBytes } = this.contents.stats();
-    if (file.sizeBytes < limitBytes * fileShare) return undefined;
+    if (file.knownSizeBytes < limitBytes * fileShare) return undefined;
     const small = limitBytes * smallShare;
     let scan = this.scans.get(file);
     if (!scan) this.scans.set(file, (scan = { readers: new Map(), shedTo: 0, busy: false }));

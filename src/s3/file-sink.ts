@@ -4,13 +4,14 @@
  * records, slow networks) are gathered, but not beyond the turn of the event loop that brought them.
  *
  * `onRange` is called after the bytes are in the file: at once for the first ones, which somebody waits for, then for as many again as are reported,
- * up to 256 KiB; what waits to be reported waits `reportMs` at most.
+ * up to 1 MiB; what waits to be reported waits `reportMs` at most.
  */
 import { closeSync, openSync, writeSync } from 'node:fs';
 import { localIoError } from './body-source.js';
 
 const gatherBytes = 64 << 10;
-const reportBytesMax = 256 << 10;
+/** As much as a program that reads in order is given at once. */
+const reportBytesMax = 1 << 20;
 const reportMs = 5;
 
 /** Gather buffers of sinks that are done, for the next ones. */

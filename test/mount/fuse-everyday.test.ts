@@ -64,9 +64,10 @@ os.unlink('fa'); os.unlink('fb')
     expect(await ok(`python3 - <<'PY'\n${script}\nPY`)).toBe('abc\n8192 5 8192\n6 copied');
   });
 
-  it('readahead is set in sysfs (K4) and the mount is nosuid, nodev, with its source shown', async () => {
+  it('readahead is set in sysfs (K4) to what a READ may be, and the mount is nosuid, nodev, with its source shown', async () => {
     expect(await ok('grep " $PWD " /proc/self/mountinfo | grep -o "nosuid,nodev.*fuse.hearthfs s3://toy/p .*default_permissions,allow_other"')).toMatch(/^nosuid/);
-    expect(await ok('cat /sys/class/bdi/$(grep " $PWD " /proc/self/mountinfo | cut -d" " -f3)/read_ahead_kb')).toBe('1024');
+    expect(await ok('cat /sys/class/bdi/$(grep " $PWD " /proc/self/mountinfo | cut -d" " -f3)/read_ahead_kb')).toBe('1020');
+    expect(await ok('grep " $PWD " /proc/self/mountinfo')).toContain('max_read=1044480');
   });
 
   it('a second mount at the same place is refused', async () => {

@@ -4,6 +4,7 @@
 
  * A request that a daemon dies over is sent again to the next one, as the kernel does (K11).
  */
+import { readSync } from 'node:fs';
 import { ManualClock, type Time } from '../../src/base/clock.js';
 import { Errno, errnoName, systemErrno } from '../../src/base/errno.js';
 import { FsError } from '../../src/base/fs-error.js';
@@ -226,7 +227,19 @@ export class FsHarness extends FsLife {
   async pread(handle: Handle, offset: number, length: number): Promise<Buffer> {
     const into = Buffer.alloc(length, 0xdd);
     await this.ask(async (ctx) => this.fs.ready(ctx, handle.ino, handle.fh, offset, into.length)); // as the session does
-    return into.subarray(0, await this.ask((ctx) => this.fs.read(ctx, handle.ino, handle.fh, offset, into)));
+    return into.subarray(0, await this.ask((ctx) => {
+      const count = this.fs.read(ctx, handle.ino, handle.fh, offset, into);
+      if (typeof count === 'number') this.mustBeLocated(handle, offset, into.subarray(0, count), into.length);
+      return count;
+    }));
+  }
+
+  /** What is read at once can be sent from a descriptor as well, as the session does where it is much. */
+  private mustBeLocated({ ino, fh }: Handle, offset: number, bytes: Buffer, askedBytes: number): void {
+    const located = this.fs.located(this.context(), ino, fh, offset, askedBytes);
+    const again = Buffer.alloc(located?.length ?? 0);
+    if (located) readSync(located.fd, again, 0, again.length, offset);
+    if (!again.equals(bytes)) throw new Error(`READ of ${askedBytes} bytes at ${offset} of inode ${ino}: ${bytes.length} bytes read, ${again.length} others located`);
   }
   fsync(handle: Handle): Promise<void> { return this.ask((ctx) => this.fs.fsync(ctx, handle.ino)); }
   async fstat(handle: Handle): Promise<Attr> { return (await this.ask((ctx) => this.fs.getattr(ctx, handle.ino))).attr; }
