@@ -66,6 +66,14 @@ export async function compose(config: MountConfig, generation: number, opening: 
   life.defer(() => db.close({ clean }));
   const claim = checkBucketIdentity(db, config);
   const contents = life.own(await ContentStore.open({ db, dir: config.cacheDir, limitBytes: config.cacheSizeBytes, minFree: config.minFree, clock, log, metrics }));
+  // Tables make their statements: done while the threads that talk to S3 start
+  const tree = new Tree(db);
+  const journal = new Journal(db, clock);
+  const attempts = new AttemptTable(db);
+  const conflicts = new ConflictTable(db);
+  const discovery = new Discovery(tree, { uid: config.uid, gid: config.gid, umask: config.umask });
+  const digests = new BlockDigestTable(db);
+
   const pool = life.own(await opening);
   const health = pool.health;
   const capabilities = await serverCapabilities(pool, db, config, clock.now(), log, generation === 0);
@@ -74,14 +82,9 @@ export async function compose(config: MountConfig, generation: number, opening: 
   const keys = new LongKeys(config.prefix);
   const store = new LongKeyStore(new ConditionalStore(pool, capabilities), keys);
 
-  const tree = new Tree(db);
   if (!tree.inodes.get(rootIno)) {
     db.tx(() => tree.createRoot({ uid: config.uid, gid: config.gid, mode: 0o040000 | (0o777 & ~config.umask), time: clock.time() }));
   }
-  const journal = new Journal(db, clock);
-  const attempts = new AttemptTable(db);
-  const conflicts = new ConflictTable(db);
-  const discovery = new Discovery(tree, { uid: config.uid, gid: config.gid, umask: config.umask });
   const reader = life.own(new ObjectReader({
     store, contents, clock, log, metrics,
     config: { partBytes, smallFileBytes, downloadsMax: config.downloadsMax, windowBytesMax, readMode: config.readMode },
@@ -95,7 +98,7 @@ export async function compose(config: MountConfig, generation: number, opening: 
     config: { keyPrefix: config.prefix, uploadDelayMs: config.uploadDelayMs, readOnly: config.readOnly || capabilities.readOnly },
   });
   const writeback = new Writeback({
-    db, tree, journal, attempts, conflicts, links, digests: new BlockDigestTable(db), reader, discovery, store, keys, clock, log, metrics, random: Math.random, hostname: hostname(),
+    db, tree, journal, attempts, conflicts, links, digests, reader, discovery, store, keys, clock, log, metrics, random: Math.random, hostname: hostname(),
     contents: {
       find: (id) => contents.find(id), create: (sizeBytes) => contents.create(sizeBytes, sizeBytes > 0 ? 'all' : 'none'), setDirty: (id, dirty) => contents.setDirty(id, dirty), isDirty: (id) => contents.isDirty(id),
       remove: (id) => contents.remove(id), sync: (ids) => contents.sync(ids), isUnsynced: (id) => contents.isUnsynced(id), reserve: async (bytes) => contents.hold(bytes), changesSince: (id, gen) => contents.changes.since(id, gen), noteChecksums: (id, bytes) => contents.noteChecksums(id, bytes),

@@ -18,6 +18,7 @@ import { UserError } from '../base/user-error.js';
 import { readBytesMax } from '../fuse/negotiate.js';
 import { isRoot, mountDevice, mountWithFusermount, openDevice, setReadAhead, unmount } from '../fuse/mount.js';
 import { fsType, mountAt, readMountinfo } from '../fuse/mountinfo.js';
+import { environmentConfig } from '../s3/environment-config.js';
 import type { MountConfig } from './config.js';
 import { prepareMountpoint } from './prepare-mountpoint.js';
 import { configVariable, generationVariable, type FromDaemon, type ToDaemon } from './supervisor-link.js';
@@ -29,7 +30,7 @@ export type SupervisorReport =
 export const supervisorConfigVariable = 'HEARTHFS_SUPERVISOR_CONFIG';
 /** The module a daemon runs; default `daemon-main.js`. For tests. */
 export const daemonEntryVariable = 'HEARTHFS_DAEMON_ENTRY';
-/** The daemon's NODE_EXTRA_CA_CERTS: Node 20 reads what that names before anything else, 50 ms for a distribution's bundle, and a supervisor talks to nobody. */
+/** NODE_EXTRA_CA_CERTS for a daemon: Node 20 reads what that names before anything else, 50 ms for a distribution's bundle, and a supervisor talks to nobody. */
 export const certificatesVariable = 'HEARTHFS_EXTRA_CA_CERTS';
 
 /** A daemon that served this long was healthy: the next death is a first one again. Loading takes a quarter of it, so who dies as often as this cannot keep a processor busy. */
@@ -51,6 +52,11 @@ const daemonFlags = ['--max-semi-space-size=4', '--max-old-space-size=1024'];
  * freed, rises by itself to 32 MiB with the first large buffer that is freed: then hundreds of megabytes of buffers of uploads stay where they were.
  */
 const daemonEnv = { UV_THREADPOOL_SIZE: '16', MALLOC_ARENA_MAX: '2', MALLOC_MMAP_THRESHOLD_: String(256 << 10) };
+
+/** Credentials from elsewhere and proxies may want it where the endpoint does not. */
+export function maySpeakTls(config: MountConfig, env: NodeJS.ProcessEnv): boolean {
+  return config.endpoint?.startsWith('http:') !== true || environmentConfig(config, env) === undefined || Object.keys(env).some((name) => /_proxy$/i.test(name));
+}
 
 /** Nothing for a first death, then doubling from 100 ms to 2 s. */
 export function restartDelayMs(quickDeaths: number): number {
@@ -137,7 +143,7 @@ class Supervisor {
     // a session of its own: Ctrl-C at a foreground mount reaches the supervisor only, which unmounts in order
     const child = spawn(process.execPath, [...daemonFlags, ...process.execArgv, entry], {
       cwd: '/', detached: true, stdio: ['ignore', 'inherit', 'inherit', this.device, 'ipc'],
-      env: { ...daemonEnv, ...process.env, [configVariable]: JSON.stringify(this.config), [generationVariable]: String(this.generation) },
+      env: { ...daemonEnv, ...process.env, ...(!maySpeakTls(this.config, process.env) && { NODE_EXTRA_CA_CERTS: undefined }), [configVariable]: JSON.stringify(this.config), [generationVariable]: String(this.generation) },
     });
     this.child = child;
     this.servingSince = undefined;

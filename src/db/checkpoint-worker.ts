@@ -4,8 +4,8 @@
  * transaction starts it over instead of appending for ever.
  */
 import { parentPort, workerData } from 'node:worker_threads';
-import Database from 'better-sqlite3';
 import { holdTransactions, letTransactionsGo } from './gate.js';
+import { Database } from './sqlite.js';
 
 export interface CheckpointResult { readonly frames: number; readonly moved: number; readonly gateUs: number; readonly totalUs: number; readonly error?: string }
 

@@ -1,11 +1,12 @@
 /** The database file `state.db` and the redo log beside it: how they are opened, and what is said of one that cannot be. */
 import { join } from 'node:path';
-import Database from 'better-sqlite3';
+import type Sqlite from 'better-sqlite3';
 import { errorCode } from '../base/errno.js';
 import { UserError } from '../base/user-error.js';
 import { DbError, isFull, translateSqliteError } from './db-error.js';
 import { migrate, schemaVersion } from './migrate.js';
 import { readRedo, type RedoStatement } from './redo-log.js';
+import { Database } from './sqlite.js';
 
 /** A log left behind by a burst is cut back to this when it starts over. */
 const journalSizeLimit = 16 * 1024 * 1024;
@@ -15,7 +16,7 @@ export function redoPath(dir: string): string {
 }
 
 /** @param makeRoom called if the disk is full; true if it is worth another try (D5). */
-export function openFile(path: string, redo: string, makeRoom: () => boolean): Database.Database {
+export function openFile(path: string, redo: string, makeRoom: () => boolean): Sqlite.Database {
   try {
     return opened(path, redo);
   } catch (error) {
@@ -24,7 +25,7 @@ export function openFile(path: string, redo: string, makeRoom: () => boolean): D
   }
 }
 
-function opened(path: string, redo: string): Database.Database {
+function opened(path: string, redo: string): Sqlite.Database {
   const sql = new Database(path);
   try {
     sql.pragma('busy_timeout = 5000');
@@ -49,12 +50,12 @@ function opened(path: string, redo: string): Database.Database {
 export const storeNumberSql = "INSERT INTO fact (name, value) VALUES ('redo', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
 /** Of the last transaction that SQLite has committed. */
-export function committedNumber(sql: Database.Database): number {
+export function committedNumber(sql: Sqlite.Database): number {
   return Number((sql.prepare("SELECT value FROM fact WHERE name = 'redo'").get() as { value: string } | undefined)?.value ?? 0);
 }
 
 /** After a kill: what was accepted and not committed yet. */
-function redoAccepted(sql: Database.Database, path: string): void {
+function redoAccepted(sql: Sqlite.Database, path: string): void {
   const { statements, last } = readRedo(path, committedNumber(sql));
   if (statements.length === 0) return;
   sql.exec('BEGIN IMMEDIATE');
@@ -63,8 +64,8 @@ function redoAccepted(sql: Database.Database, path: string): void {
   sql.exec('COMMIT');
 }
 
-export function runAgain(sql: Database.Database, statements: Iterable<RedoStatement>): void {
-  const prepared = new Map<string, Database.Statement<unknown[]>>();
+export function runAgain(sql: Sqlite.Database, statements: Iterable<RedoStatement>): void {
+  const prepared = new Map<string, Sqlite.Statement<unknown[]>>();
   for (const { sql: text, params } of statements) {
     let statement = prepared.get(text);
     if (!statement) prepared.set(text, (statement = sql.prepare(text)));

@@ -1,4 +1,4 @@
-import Database from 'better-sqlite3';
+import { Database } from './sqlite.js';
 
 /** What a transaction can fail with besides its own function's errors. `fs/` maps `full` to ENOSPC, the rest to EIO. */
 export type DbErrorKind =

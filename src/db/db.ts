@@ -12,7 +12,7 @@
  */
 import fs from 'node:fs';
 import { join } from 'node:path';
-import Database from 'better-sqlite3';
+import type Sqlite from 'better-sqlite3';
 import { AssertionError, assert } from '../base/assert.js';
 import { realDisk, type Disk } from '../base/disk.js';
 import type { Log } from '../base/log.js';
@@ -30,6 +30,7 @@ import { IdAllocator } from './ids.js';
 import type { LateWrite, RowKey } from './late-rows.js';
 import { takeOver, type PreviousRun } from './previous-run.js';
 import { RedoLog, type Loggable } from './redo-log.js';
+import { Database } from './sqlite.js';
 import { claimDirectory, lockDirectory, refuseLostDatabase } from './state-dir.js';
 import { Statement, type TransactionOwner } from './statement.js';
 import { WalFile } from './wal-file.js';
@@ -55,7 +56,7 @@ const upkeepMs = 30_000;
 
 export class Db implements TransactionOwner {
   // dependencies
-  private readonly sql: Database.Database;
+  private readonly sql: Sqlite.Database;
   private readonly wal: WalFile;
   private readonly syncs: GroupSync;
   private readonly checkpointer: Checkpointer;
@@ -86,7 +87,7 @@ export class Db implements TransactionOwner {
     const unlock = lockDirectory(options.dir);
     const path = join(options.dir, 'state.db');
     const ballast = new Ballast(join(options.dir, 'ballast'), options.ballastBytes ?? ballastBytesDefault, options.disk ?? realDisk, options.log);
-    let sql: Database.Database | undefined;
+    let sql: Sqlite.Database | undefined;
     try {
       refuseLostDatabase(options.dir, path);
       ballast.find();
@@ -99,7 +100,7 @@ export class Db implements TransactionOwner {
     }
   }
 
-  private constructor(options: DbOptions, path: string, sql: Database.Database, unlock: () => void, private readonly ballast: Ballast) {
+  private constructor(options: DbOptions, path: string, sql: Sqlite.Database, unlock: () => void, private readonly ballast: Ballast) {
     const disk = options.disk ?? realDisk;
     this.log = options.log;
     this.metrics = options.metrics;
@@ -163,7 +164,7 @@ export class Db implements TransactionOwner {
     if (!statement) {
       // A bound LIMIT is something the planner looks at, so SQLite would parse and plan the statement anew with each binding (7.5 us against 0.4)
       const planned = sql.replace(/\bLIMIT \?/g, 'LIMIT ? + 0');
-      statement = new Statement<never, unknown>(this, this.sql.prepare(planned) as unknown as Database.Statement<unknown[]>);
+      statement = new Statement<never, unknown>(this, this.sql.prepare(planned) as unknown as Sqlite.Statement<unknown[]>);
       this.statements.set(sql, statement);
     }
     return statement as unknown as Statement<P, R>;

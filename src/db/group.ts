@@ -7,7 +7,7 @@
  *  2. Rows that wait (`late-rows`) wait for this SQLite transaction, and are forgotten with it.
  *  3. A group that finds the disk full stays accepted and is tried again. After any other failed commit nothing goes on (D4).
  */
-import Database from 'better-sqlite3';
+import type Sqlite from 'better-sqlite3';
 import { assert, AssertionError } from '../base/assert.js';
 import { errorCode } from '../base/errno.js';
 import type { Log } from '../base/log.js';
@@ -20,6 +20,7 @@ import { enterTransaction, leaveTransaction } from './gate.js';
 import type { PendingSync } from './group-sync.js';
 import { LateRows, type LateWrite, type RowKey } from './late-rows.js';
 import type { Loggable, RedoLog } from './redo-log.js';
+import { Database } from './sqlite.js';
 import type { WalFile } from './wal-file.js';
 
 /** How long an accepted transaction may wait for others to be committed with: what they all touch is written once. The log, an area of it, bounds it too. */
@@ -30,7 +31,7 @@ const checkpointGroupMs = 10;
 const fullRetryMs = 1000;
 
 export interface GroupDeps {
-  readonly sql: Database.Database;
+  readonly sql: Sqlite.Database;
   readonly redo: RedoLog;
   readonly wal: WalFile;
   readonly gate: Int32Array;
@@ -47,10 +48,10 @@ export interface GroupDeps {
 
 export class Group {
   private readonly late = new LateRows();
-  private readonly beginStatement: Database.Statement;
-  private readonly commitStatement: Database.Statement;
-  private readonly rollbackStatement: Database.Statement;
-  private readonly storeNumber: Database.Statement;
+  private readonly beginStatement: Sqlite.Statement;
+  private readonly commitStatement: Sqlite.Statement;
+  private readonly rollbackStatement: Sqlite.Statement;
+  private readonly storeNumber: Sqlite.Statement;
   private timer: NodeJS.Timeout | undefined;
 
   constructor(private readonly deps: GroupDeps) {

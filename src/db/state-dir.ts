@@ -115,7 +115,7 @@ export function lockDirectory(dir: string): () => void {
     fs.closeSync(fd);
     throw new UserError(`Cache directory ${dir} is in use by another hearthfs daemon${pid ? ` (pid ${pid})` : ''}; unmount that one first, or choose another --cache-dir`);
   }
-  for (const name of Object.values(hintNames)) fs.rmSync(join(dir, name), { force: true });
+  for (const path of Object.values(hintNames).map((name) => join(dir, name))) if (fs.existsSync(path)) fs.unlinkSync(path); // only who holds the lock removes them
   fs.ftruncateSync(fd, 0);
   try {
     fs.writeSync(fd, `${process.pid}\n`, 0);
