@@ -39,7 +39,7 @@ const body = { kind: 'bytes', bytes: Buffer.from('hearthfs probe') } as const;
 const wrongEtag = '00000000000000000000000000000000';
 
 /**
- * Costs about 25 small requests, eight one after the other. Leaves nothing behind, also on failure.
+ * Costs about 30 small requests in eight rounds. Leaves nothing behind, also on failure.
  * @param limits `firstAnswerMs`: the server must answer the first request by then; default: the store's own deadline.
  * @throws StoreError if the bucket cannot be used at all. Lack of write permission is not an error: `readOnly`.
  */
