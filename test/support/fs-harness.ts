@@ -115,7 +115,12 @@ export class FsHarness extends FsLife {
   }
 
   private forget(inos: readonly number[]): void {
-    for (const ino of inos) if (!this.opens.get(ino)) this.fs.forget(ino);
+    for (const ino of inos) {
+      if (this.opens.get(ino)) continue;
+      const { deaths } = this;
+      this.fs.forget(ino);
+      if (this.deaths !== deaths) this.lostForgets++;
+    }
   }
 
   private forgetEntry<E extends Entry>(entry: E): E {

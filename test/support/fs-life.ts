@@ -23,6 +23,8 @@ export class FsLife {
   private readonly homes: string[] = [];
   /** ino -> open files: the kernel forgets an inode only after its last RELEASE. */
   readonly opens = new Map<number, number>();
+  /** FORGETs that a daemon had read when it died: the kernel sends none twice. */
+  protected lostForgets = 0;
   /** How many points at which a process may die are left; undefined: it does not. */
   private pointsLeft: number | undefined;
   /** The state that a daemon that died left behind. */
@@ -165,6 +167,7 @@ export class FsLife {
     this.journaled = { life: this.lives, seq: Infinity };
     this.generation = 0;
     this.opens.clear();
+    this.lostForgets = 0;
     await this.start(this.home);
   }
 
@@ -189,6 +192,8 @@ export class FsLife {
   /** Uploads until nothing is pending; the clock moves as far as debounces and backoffs ask. */
   async sync(): Promise<void> {
     await this.endUploads();
+    // What is left of an unlinked file waits for its FORGET; if that is lost, for the end of the mount
+    if (this.lostForgets > 0 && this.opens.size === 0) await this.remount();
     for (let round = 0; round < 300; round++) {
       await this.work(async () => {
         this.daemon.db.tx(() => this.daemon.journal.hastenAll());
