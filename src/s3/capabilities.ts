@@ -39,7 +39,7 @@ const body = { kind: 'bytes', bytes: Buffer.from('hearthfs probe') } as const;
 const wrongEtag = '00000000000000000000000000000000';
 
 /**
- * Costs about 30 small requests in eight rounds. Leaves nothing behind, also on failure.
+ * Costs about 35 small requests in eight rounds. Leaves nothing behind, also on failure.
  * @param limits `firstAnswerMs`: the server must answer the first request by then; default: the store's own deadline.
  * @throws StoreError if the bucket cannot be used at all. Lack of write permission is not an error: `readOnly`.
  */
@@ -61,22 +61,28 @@ export async function probeCapabilities(store: ObjectStore & Partial<EtagQuoting
   }
 }
 
-interface Upload { readonly id: string; readonly part: Part }
+interface Upload { readonly id: string; readonly key: Key; readonly part: Part }
 
-/** Somebody waits for a mount: what does not build on another answer is asked at the same time, on a key of its own. */
+/**
+ * Somebody waits for a mount: what does not build on another answer is asked at the same time. Two requests under way never write one key, or a server
+ * could refuse one for the other's sake; and no copy has its source as its target, which may be refused, or change its etag, for reasons of its own.
+ */
 class Probe {
   private readonly key = `.hearthfs-probe-${randomBytes(8).toString('hex')}`;
+  private readonly noneKey = `${this.key}-none`;
   private readonly copyKey = `${this.key}-copy`;
   private readonly completeKey = `${this.key}-complete`;
+  private readonly completeNoneKey = `${this.key}-complete-none`;
   private readonly deleteKey = `${this.key}-delete`;
-  private readonly openUploads = new Set<string>();
+  private readonly openUploads = new Map<string, Key>();
 
   constructor(private readonly store: ObjectStore & Partial<EtagQuoting>, private readonly options: { signal?: AbortSignal }) {}
 
   async run(): Promise<Omit<Capabilities, 'readOnly' | 'versioning'>> {
     // How an etag is to be written is known once the puts are through: till then nothing else names one
-    const [puts, completeEtag, deleteEtag, ...uploads] = await all([this.puts(), this.create(this.completeKey), this.create(this.deleteKey), this.upload(), this.upload(), this.upload()]);
-    const [copies, completes, deleteIfMatch] = await all([this.copies(puts.etag), this.completes(completeEtag, uploads), this.deletes(deleteEtag)]);
+    const uploads = all([this.upload(this.completeNoneKey), this.upload(this.completeKey), this.upload(this.completeKey)]);
+    const [puts, completeEtag, deleteEtag] = await all([this.puts(), this.create(this.completeKey), this.create(this.deleteKey), this.create(this.completeNoneKey), uploads]);
+    const [copies, completes, deleteIfMatch] = await all([this.copies(puts.etag), this.completes(completeEtag, await uploads), this.deletes(deleteEtag)]);
     return { putIfNoneMatch: puts.putIfNoneMatch, putIfMatch: puts.putIfMatch, etagQuotes: puts.etagQuotes, ...copies, ...completes, deleteIfMatch };
   }
 
@@ -84,18 +90,18 @@ class Probe {
   async cleanUp(): Promise<void> {
     const limit = { deadlineMs: 5000 };
     await Promise.allSettled([
-      ...[this.key, this.copyKey, this.completeKey, this.deleteKey].map((key) => this.store.delete(key, 'any', limit)),
-      ...[...this.openUploads].map((id) => this.store.abortUpload(this.completeKey, id, limit)),
+      ...[this.key, this.noneKey, this.copyKey, this.completeKey, this.completeNoneKey, this.deleteKey].map((key) => this.store.delete(key, 'any', limit)),
+      ...[...this.openUploads].map(([id, key]) => this.store.abortUpload(key, id, limit)),
     ]);
   }
 
   private async puts(): Promise<{ putIfNoneMatch: boolean; putIfMatch: boolean; etagQuotes: EtagQuotes; etag: ETag }> {
-    const { store, key } = this;
-    const put = (expected: Expected): Promise<Stored> => store.put(key, body, attributes, expected, this.options);
-    let etag = await this.create(key);
+    const { store, key, noneKey } = this;
+    const put = (expected: Expected, to = key): Promise<Stored> => store.put(to, body, attributes, expected, this.options);
+    let [etag] = await all([this.create(key), this.create(noneKey)]);
     let etagQuotes: EtagQuotes = 'quoted';
-    const [putIfNoneMatch, refusesWrong] = await all([refuses(put(null)), refuses(put(wrongEtag))]);
-    if (!putIfNoneMatch || !refusesWrong) etag = await this.etagOf(key);
+    const [putIfNoneMatch, refusesWrong] = await all([refuses(put(null, noneKey)), refuses(put(wrongEtag))]);
+    if (!refusesWrong) etag = await this.etagOf(key);
     let putIfMatch = refusesWrong;
     if (refusesWrong) {
       let replaced = await accepted(put(etag));
@@ -112,23 +118,21 @@ class Probe {
   }
 
   private async copies(etag: ETag): Promise<Pick<Capabilities, 'copySourceIfMatch' | 'copyIfNoneMatch' | 'copyIfMatch'>> {
-    const { key, copyKey } = this;
+    const { key, noneKey, copyKey } = this;
     const copy = (sourceEtag: ETag, target: Key, expected: Expected): Promise<Stored> => this.store.copy({ key, etag: sourceEtag }, target, attributes, expected, this.options);
-    const [refusesSource, copied] = await all([refuses(copy(wrongEtag, copyKey, 'any')), accepted(copy(etag, copyKey, 'any'))]);
-    // copied onto itself only now: where that is not refused it may give the source another etag
-    const [copyIfNoneMatch, refusesTarget] = await all([refuses(copy(etag, key, null)), refuses(copy(etag, copyKey, wrongEtag))]);
-    const source = copyIfNoneMatch ? etag : await this.etagOf(key);
-    const copyIfMatch = copied !== undefined && refusesTarget && (await accepted(copy(source, copyKey, refusesSource && copied.value.etag ? copied.value.etag : await this.etagOf(copyKey)))) !== undefined;
+    const [refusesSource, copied] = await all([refuses(copy(wrongEtag, noneKey, 'any')), accepted(copy(etag, copyKey, 'any'))]);
+    const [copyIfNoneMatch, refusesTarget] = await all([refuses(copy(etag, noneKey, null)), refuses(copy(etag, copyKey, wrongEtag))]);
+    const copyIfMatch = copied !== undefined && refusesTarget && (await accepted(copy(etag, copyKey, copied.value.etag || (await this.etagOf(copyKey))))) !== undefined;
     return { copySourceIfMatch: refusesSource && copied !== undefined, copyIfNoneMatch, copyIfMatch };
   }
 
-  private async completes(etag: ETag, uploads: readonly Upload[]): Promise<Pick<Capabilities, 'completeIfNoneMatch' | 'completeIfMatch'>> {
-    const [ifNone, ifWrong, ifRight] = uploads.map(({ id, part }) => async (expected: Expected): Promise<void> => {
-      await this.store.completeUpload(this.completeKey, id, [part], expected, this.options);
+  private async completes(etag: ETag, [none, wrong, right]: readonly [Upload, Upload, Upload]): Promise<Pick<Capabilities, 'completeIfNoneMatch' | 'completeIfMatch'>> {
+    const complete = async ({ id, key, part }: Upload, expected: Expected): Promise<void> => {
+      await this.store.completeUpload(key, id, [part], expected, this.options);
       this.openUploads.delete(id);
-    });
-    const [completeIfNoneMatch, refusesWrong] = await all([refuses(ifNone!(null)), refuses(ifWrong!(wrongEtag))]);
-    const completeIfMatch = refusesWrong && (await accepted(ifRight!(completeIfNoneMatch ? etag : await this.etagOf(this.completeKey)))) !== undefined;
+    };
+    const [completeIfNoneMatch, refusesWrong] = await all([refuses(complete(none, null)), refuses(complete(wrong, wrongEtag))]);
+    const completeIfMatch = refusesWrong && (await accepted(complete(right, etag))) !== undefined;
     return { completeIfNoneMatch, completeIfMatch };
   }
 
@@ -145,10 +149,10 @@ class Probe {
     return (await this.store.head(key, this.options))?.etag ?? '';
   }
 
-  private async upload(): Promise<Upload> {
-    const id = await this.store.createUpload(this.completeKey, attributes, this.options);
-    this.openUploads.add(id);
-    return { id, part: await this.store.uploadPart(this.completeKey, id, 1, body, this.options) };
+  private async upload(key: Key): Promise<Upload> {
+    const id = await this.store.createUpload(key, attributes, this.options);
+    this.openUploads.set(id, key);
+    return { id, key, part: await this.store.uploadPart(key, id, 1, body, this.options) };
   }
 }
 

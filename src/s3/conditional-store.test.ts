@@ -1,9 +1,11 @@
+import { randomBytes } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { fullCapabilities, probeCapabilities, type Capabilities } from './capabilities.js';
 import { ConditionalStore } from './conditional-store.js';
 import { FaultyStore } from './faulty-store.js';
 import { MemoryObjectStore } from './memory-object-store.js';
-import type { ObjectStore } from './object-store.js';
+import type { ObjectStore, Stored } from './object-store.js';
+import { StoreError } from './store-error.js';
 
 const attributes = { metadata: {} };
 const body = (text: string): { kind: 'bytes'; bytes: Buffer } => ({ kind: 'bytes', bytes: Buffer.from(text) });
@@ -56,6 +58,50 @@ test('the probe asks side by side what does not build on another answer: eight r
   expect(await probing).toMatchObject(fullCapabilities);
   expect(rounds).toBe(8);
 });
+
+/** The memory store with something around each call. */
+function wrapped(memory: MemoryObjectStore, around: (name: keyof ObjectStore, args: unknown[], run: () => Promise<unknown>) => Promise<unknown>): ObjectStore {
+  return new Proxy(memory, {
+    get: (target, name: keyof ObjectStore) => (...args: unknown[]) => around(name, args, () => (target[name] as (...all: unknown[]) => Promise<unknown>).apply(target, args)),
+  });
+}
+
+test('the probe notices that conditions of copies are ignored where each write has an etag of its own, as with a key for each', async () => {
+  const ignored = { copyIfNoneMatch: false, copyIfMatch: false };
+  const memory = new MemoryObjectStore({ capabilities: ignored });
+  const rewritten = (key: string): Promise<Stored> => memory.put(key, { kind: 'bytes', bytes: randomBytes(16) }, attributes, 'any');
+  let before: Promise<unknown> = Promise.resolve();
+  const store = wrapped(memory, (name, args, run) => {
+    // one after the other, in the order they came: what one changes the next one meets
+    const call = before.then(run).then((result) => (name === 'put' ? rewritten(args[0] as string) : name === 'copy' ? rewritten(args[1] as string) : result));
+    before = call.catch(() => undefined);
+    return call;
+  });
+  expect(await probeCapabilities(store)).toEqual({ ...fullCapabilities, ...ignored, versioning: false });
+});
+
+test.each([...flags.map((flag) => [flag, { [flag]: false }] as const), ['nothing', {}] as const, ['everything', none] as const])(
+  'the probe has no two writes of one key under way, which some servers answer with a conflict: a server that ignores %s', async (_, ignored) => {
+    const busy = new Set<unknown>();
+    const together: unknown[] = [];
+    const store = wrapped(new MemoryObjectStore({ capabilities: ignored }), async (name, args, run) => {
+      if (name !== 'put' && name !== 'copy' && name !== 'completeUpload' && name !== 'delete') return run();
+      const key = name === 'copy' ? args[1] : args[0];
+      if (busy.has(key)) {
+        together.push([name, key]);
+        throw new StoreError('conflict', 'OperationAborted', { status: 409, code: 'OperationAborted' });
+      }
+      busy.add(key);
+      await new Promise(setImmediate);
+      try {
+        return await run();
+      } finally {
+        busy.delete(key);
+      }
+    });
+    expect(await probeCapabilities(store)).toEqual({ ...fullCapabilities, ...ignored, versioning: false });
+    expect(together).toEqual([]);
+  });
 
 test('emulated conditions refuse what the server would have taken (O2)', async () => {
   const memory = new MemoryObjectStore({ capabilities: none });
