@@ -50,6 +50,13 @@ test('a failing renewal does not stop what still works, and an expired one fails
   await expect(source.get()).rejects.toThrow('role is gone');
 });
 
+test('requests that meet expired credentials together are all sent again, after one load', async () => {
+  const { source, loads } = setUp(undefined);
+  const used = await source.get();
+  expect(await Promise.all([source.refused(used), source.refused(used), source.refused(used)])).toEqual([true, true, true]);
+  expect(loads).toEqual([false, true]);
+});
+
 test('credentials that the server refuses are reloaded once, not at every refusal', async () => {
   const { source, loads, clock } = setUp(undefined);
   const used = await source.get();

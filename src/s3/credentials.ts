@@ -36,7 +36,7 @@ export class CredentialSource {
   /** The server refused `used`. Answers true if there are other credentials now, so that sending again makes sense. */
   async refused(used: Credentials): Promise<boolean> {
     if (this.current && this.current.accessKeyId === used.accessKeyId && this.current.sessionToken === used.sessionToken && this.current.secretAccessKey === used.secretAccessKey) {
-      if (this.clock.monotonic() < this.notBeforeMs) return false; // just looked
+      if (!this.loading && this.clock.monotonic() < this.notBeforeMs) return false; // just looked, and not looking now
       await this.renew(true);
     }
     const now = this.current;
