@@ -1,5 +1,4 @@
-/** The thread behind `notifier.ts`: writes notifications one after the other, and may block in each. Owns its duplicate of the device. */
-import fs from 'node:fs';
+/** The thread behind `notifier.ts`: writes notifications one after the other, and may block in each. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { Errno } from '../base/errno.js';
 import { writeRaw } from '../base/libc.js';
@@ -8,11 +7,7 @@ import type { NotifierReport } from './notifier.js';
 const { device } = workerData as { device: number };
 
 parentPort!.on('message', (batch: Uint8Array[] | 'close') => {
-  if (batch === 'close') {
-    fs.closeSync(device);
-    parentPort!.close();
-    return;
-  }
+  if (batch === 'close') return parentPort!.close();
   let failed = 0;
   let errno = 0;
   for (const bytes of batch) {

@@ -3,8 +3,10 @@
  * for a request that waits for us; so one dedicated thread does it and may block, while the main thread goes on answering (K16).
  *
  * Order is kept. The queue is bounded: beyond `queueMax` notices are dropped and counted, which leaves the kernel with its cache
- * timeouts. ENOENT (the kernel does not know the name or inode) is the ordinary case and ignored.
+ * timeouts. ENOENT (the kernel does not know the name or inode) is the ordinary case and ignored. A thread that cannot start (no
+ * descriptors left) is tried again with each later notice, and is nothing that who changed a name hears of.
  */
+import { closeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { compiledEntry } from '../base/entry-url.js';
 import { errnoName } from '../base/errno.js';
@@ -22,8 +24,10 @@ const batchMax = 256;
 
 export class Notifier {
   private readonly queue: Buffer[] = [];
-  private inWorker = 0;
+  /** Kept until it is reported done: a thread that does not come to run has not written it. */
+  private inWorker: readonly Buffer[] = [];
   private worker: Worker | undefined;
+  private startFailed = false;
   private closed = false;
   private idle: (() => void)[] = [];
 
@@ -33,20 +37,43 @@ export class Notifier {
   }
 
   private constructor(private readonly device: number, private readonly log: Log, private readonly metrics: Metrics, private readonly queueMax: number) {
-    metrics.gauge('fuse.notices_queued', () => this.queue.length + this.inWorker);
+    metrics.gauge('fuse.notices_queued', () => this.queue.length + this.inWorker.length);
   }
 
+  /** @throws SystemError, Error if there are no descriptors or no memory for it. */
   private startWorker(): Worker {
     const device = duplicate(this.device);
-    const worker = new Worker(compiledEntry(import.meta.url, './notifier-worker.js'), { workerData: { device }, trackUnmanagedFds: false }); // it closes a descriptor that was opened here
+    let worker: Worker;
+    try {
+      worker = new Worker(compiledEntry(import.meta.url, './notifier-worker.js'), { workerData: { device } });
+    } catch (error) {
+      closeSync(device);
+      throw error;
+    }
+    let hasReported = false;
     worker.unref();
-    worker.on('message', (report: NotifierReport) => this.onReport(report));
+    worker.on('exit', () => closeSync(device));
+    worker.on('message', (report: NotifierReport) => {
+      hasReported = true;
+      this.onReport(report);
+    });
     worker.on('error', (error) => {
+      if (!hasReported) return this.onStartFailed(error); // also what it could not load
       this.closed = true;
       this.log.error('the notifier thread died: changes by others appear when cache timeouts end', { error });
       this.settle();
     });
     return worker;
+  }
+
+  private onStartFailed(error: unknown): void {
+    this.worker = undefined;
+    if (this.closed) return;
+    this.queue.unshift(...this.inWorker);
+    this.inWorker = [];
+    if (!this.startFailed) this.log.error('cannot start the notifier thread: changes by others appear when cache timeouts end, or once it starts', { error });
+    this.startFailed = true;
+    this.settle();
   }
 
   invalEntry(parent: number, name: string, expireOnly: boolean): void {
@@ -62,9 +89,9 @@ export class Notifier {
     this.push(deleteEntry(parent, child, name));
   }
 
-  /** Resolves when everything told so far has reached the kernel. May take as long as the kernel holds its locks. */
+  /** Resolves when everything told so far has reached the kernel, or cannot now. May take as long as the kernel holds its locks. */
   flush(): Promise<void> {
-    if (this.closed || this.queue.length + this.inWorker === 0) return Promise.resolve();
+    if (this.closed || this.inWorker.length === 0) return Promise.resolve();
     return new Promise((resolve) => this.idle.push(resolve));
   }
 
@@ -80,20 +107,20 @@ export class Notifier {
 
   private push(message: Buffer): void {
     if (this.closed) return;
-    if (this.queue.length >= this.queueMax) {
-      this.metrics.add('fuse.notices_dropped');
-      return;
-    }
-    this.queue.push(message);
-    if (this.inWorker === 0) this.send();
+    if (this.queue.length >= this.queueMax) this.metrics.add('fuse.notices_dropped');
+    else this.queue.push(message);
+    if (this.inWorker.length === 0) this.send();
   }
 
   private send(): void {
-    const batch = this.queue.splice(0, batchMax);
-    if (batch.length === 0) return this.settle();
-    this.inWorker = batch.length;
-    this.worker ??= this.startWorker();
-    this.worker.postMessage(batch);
+    if (this.queue.length === 0) return this.settle();
+    try {
+      this.worker ??= this.startWorker();
+    } catch (error) {
+      return this.onStartFailed(error);
+    }
+    this.inWorker = this.queue.splice(0, batchMax);
+    this.worker.postMessage(this.inWorker);
   }
 
   private onReport(report: NotifierReport): void {
@@ -102,7 +129,7 @@ export class Notifier {
       this.metrics.add('fuse.notices_failed', report.failed);
       this.log.warn('the kernel refused a notification', { error: errnoName(report.errno), count: report.failed });
     }
-    this.inWorker = 0;
+    this.inWorker = [];
     if (!this.closed) this.send();
   }
 
