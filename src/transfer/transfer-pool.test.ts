@@ -1,8 +1,11 @@
 /** The pool's own duties; that it is an `ObjectStore` is the contract suite's business. Workers run the build output. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import type { AddressInfo } from 'node:net';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { silentLog } from '../base/log.js';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, onTestFinished, test, vi } from 'vitest';
+import { createLog, silentLog } from '../base/log.js';
 import { Metrics } from '../base/metrics.js';
 import { StoreError } from '../s3/store-error.js';
 import { packPage, unpackPage } from './messages.js';
@@ -117,6 +120,36 @@ test('borrowed bytes stay the caller\'s, and requests are counted in the main th
 test('a worker that cannot start fails the opening with its sentence', async () => {
   pool = await open(1);
   await expect(open(2, { caBundle: '/no/such/bundle.pem' })).rejects.toThrow('Cannot read the certificate file "/no/such/bundle.pem"');
+});
+
+/** Threads that this process starts meanwhile. */
+function countThreads(): { started: number } {
+  const count = { started: 0 };
+  const onWorker = (): void => { count.started++; };
+  process.on('worker', onWorker);
+  onTestFinished(() => void process.off('worker', onWorker));
+  return count;
+}
+
+test('a pool whose first worker cannot start does not start the others', async () => {
+  pool = await open(1);
+  const threads = countThreads();
+  await expect(open(4, { caBundle: '/no/such/bundle.pem' })).rejects.toThrow('Cannot read the certificate file');
+  expect(threads.started).toBe(1);
+});
+
+test('a pool in the background starts the others once a worker serves that came for one that could not', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'hearthfs-pool-'));
+  onTestFinished(() => rmSync(directory, { recursive: true }));
+  const caBundle = join(directory, 'bundle.pem');
+  let firstEnded!: () => void;
+  const ended = new Promise<void>((resolve) => (firstEnded = resolve));
+  const threads = countThreads();
+  pool = await open(3, { caBundle, startInBackground: true, log: createLog('error', (line) => { if (line.includes('a transfer worker ended')) firstEnded(); }) });
+  await ended;
+  expect(threads.started).toBe(1);
+  writeFileSync(caBundle, '');
+  await vi.waitFor(() => expect(pool.threadIds).toHaveLength(3), { timeout: 10_000 });
 });
 
 test('a listing page survives packing', async () => {

@@ -92,12 +92,11 @@ class Threads implements ObjectStore, EtagQuoting {
   private closed = false;
   private readonly stop = sharedAbort();
   private readonly restarts = new Set<Promise<void>>();
+  private isComplete = false;
 
-  constructor(private readonly settings: WorkerSettings, count: number, private readonly log: Log, private readonly onSample: (sample: RequestSample) => void) {
+  constructor(private readonly settings: WorkerSettings, private readonly count: number, private readonly log: Log, private readonly onSample: (sample: RequestSample) => void) {
     this.quotes = settings.etagQuotes ?? 'quoted';
-    // The others once the first one serves, or cannot: who opens the pool waits for one, and each takes a processor for its start
-    const first = this.start();
-    if (count > 1) first.ready.catch(() => undefined).then(() => { for (let i = 1; i < count && !this.closed; i++) this.start(); }, () => undefined);
+    this.start();
   }
 
   async firstReady(): Promise<void> { await Promise.race([...this.workers].map((worker) => worker.ready)); }
@@ -160,7 +159,7 @@ class Threads implements ObjectStore, EtagQuoting {
     return best.call(op, args, options, transfer);
   }
 
-  private start(): PoolWorker {
+  private start(): void {
     const startedMs = performance.now();
     const worker = new PoolWorker({ ...this.settings, etagQuotes: this.quotes }, {
       log: this.log, onSample: this.onSample,
@@ -168,7 +167,7 @@ class Threads implements ObjectStore, EtagQuoting {
         this.workers.delete(ended);
         if (clean || this.closed) return;
         this.log.error('a transfer worker ended; starting another', { room: 'transfer' });
-        if (performance.now() - startedMs > restartDelayMs) return void this.start();
+        if (performance.now() - startedMs > restartDelayMs) return this.start();
         const restart = sleep(restartDelayMs, this.stop.signal).then(() => {
           this.restarts.delete(restart);
           if (!this.closed) this.start();
@@ -177,7 +176,14 @@ class Threads implements ObjectStore, EtagQuoting {
       },
     });
     this.workers.add(worker);
-    return worker;
+    worker.ready.then(() => this.startOthers(), () => undefined); // said by who waits for it, or in the log as it ends
+  }
+
+  /** Once one serves, the first or what came for it: who opens the pool waits for one, each takes a processor for its start, and what one cannot the others cannot. */
+  private startOthers(): void {
+    if (this.isComplete || this.closed) return;
+    this.isComplete = true;
+    for (let i = 1; i < this.count; i++) this.start();
   }
 }
 
