@@ -21,16 +21,20 @@ async function main(): Promise<void> {
   const life = new Lifetime('daemon', log);
   const opening = openPool(config, generation, log, metrics);
   const link = SupervisorLink.connect();
-  opening.catch(() => undefined); // said by who waits for it, and nothing of the cache directory that is wrong comes after it
-  life.defer(() => opening.then((pool) => pool.close(), () => undefined));
+  let isOpening = true;
+  const opened = (): void => { isOpening = false; };
+  opening.then(opened, opened); // a failure is said by who waits for it, and nothing of the cache directory that is wrong comes after it
+  life.defer(() => (isOpening ? undefined : opening.then((pool) => pool.close(), () => undefined)));
   try {
     const { serve } = await import('./daemon.js');
     await serve(link, life, log, metrics, opening);
   } catch (error) {
-    await life.close().catch(() => undefined);
     const known = error instanceof UserError;
     if (!known) log.error('cannot start', { room: 'daemon', error });
     await link.failed(known ? error.message : `Cannot start: ${error instanceof Error ? error.message : String(error)}`, known ? error.exitCode : 1);
+    await life.close().catch(() => undefined);
+    // A worker that reads its settings from a file system that does not answer never ends, and process.exit() would wait for it
+    if (isOpening) process.kill(process.pid, 'SIGKILL');
     process.exit(known ? error.exitCode : 1);
   }
 }
