@@ -43,6 +43,11 @@ export function timeFromMs(ms: number): Time {
   return { sec, nsec: Math.min(999_999_999, Math.round((ms - sec * 1000) * 1e6)) };
 }
 
+export function timeFromNs(ns: bigint): Time {
+  const sec = ns / 1_000_000_000n;
+  return { sec: Number(sec), nsec: Number(ns - sec * 1_000_000_000n) };
+}
+
 export function timeToMs(time: Time): number {
   return time.sec * 1000 + time.nsec / 1e6;
 }

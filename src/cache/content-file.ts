@@ -14,7 +14,7 @@
  */
 import fs from 'node:fs';
 import { AssertionError, assert } from '../base/assert.js';
-import type { Time } from '../base/clock.js';
+import { timeFromNs, type Time } from '../base/clock.js';
 import type { Db } from '../db/db.js';
 import type { Disk } from '../base/disk.js';
 import { fileStat, lseek, setFileTimes, type FileStat } from '../base/libc.js';
@@ -80,6 +80,8 @@ export class ContentFile {
   }
 
   private stored: RangeSet;
+  private fetches = 0;
+  private timesKept: { readonly version: number; readonly atime: Time; readonly mtime: Time } | undefined;
   /** Counts presence put on record before a sync covered its data, and how much of that count syncs have covered since. */
   private recordedEarly = 0;
   private recordedCovered = 0;
@@ -141,6 +143,22 @@ export class ContentFile {
   /** So that a crash finds in the file itself the times a program set after its last write. */
   setTimes(atime: Time, mtime: Time): void {
     setFileTimes(this.host.fds.get(this, false), atime, mtime);
+    if (this.fetches > 0) this.timesKept = { version: this.version, atime, mtime };
+  }
+
+  /**
+   * Other threads are about to write bytes from S3 into it. The answer, called when they have, gives it back the times it had, unless it was changed
+   * here meanwhile: after a crash they are taken for those of the last change.
+   */
+  keepTimes(): () => void {
+    if (this.fetches++ === 0) {
+      const stat = this.stat();
+      this.timesKept = stat && { version: this.version, atime: timeFromNs(stat.atimeNs), mtime: timeFromNs(stat.mtimeNs) };
+    }
+    return () => {
+      if (!this.removed && this.timesKept?.version === this.version) setFileTimes(this.host.fds.get(this, false), this.timesKept.atime, this.timesKept.mtime);
+      if (--this.fetches === 0) this.timesKept = undefined;
+    };
   }
 
   /** fallocate(2). Punched and zeroed ranges become present; collapse and insert need a complete file. */

@@ -40,3 +40,31 @@ it('a change that was refused does not take the times away that were set, whenev
   await harness.crash();
   expect((await harness.getattr('file')).mtime).toEqual(mtime);
 });
+
+it('bytes that come from S3 into a changed file do not take the times away that were set', async () => {
+  harness = await FsHarness.open({ clock: behind() });
+  await harness.stranger.put('file', 'bytes of S3');
+  await harness.truncate('file', 20);
+  const mtime = { sec: 1_000_000_000, nsec: 5 };
+  await harness.utimens('file', undefined, mtime);
+  expect(await harness.readFile('file')).toBe(`bytes of S3${'\0'.repeat(9)}`);
+  await harness.crash();
+  expect((await harness.getattr('file')).mtime).toEqual(mtime);
+});
+
+it('a write while bytes come from S3 has its own time after a crash', async () => {
+  harness = await FsHarness.open({ clock: behind() });
+  await harness.stranger.put('file', 'bytes of S3');
+  await harness.truncate('file', 20);
+  await harness.utimens('file', undefined, { sec: 1_000_000_000, nsec: 5 });
+  const store = harness.memory;
+  const getToFile = store.getToFile.bind(store);
+  store.getToFile = async (...query) => {
+    const answer = await getToFile(...query);
+    await harness.writeAt('file', 18, 'x'); // behind what is fetched
+    return answer;
+  };
+  await harness.readFile('file');
+  await harness.crash();
+  expect(Math.abs((await harness.getattr('file')).mtime.sec * 1000 - Date.now())).toBeLessThan(10_000);
+});

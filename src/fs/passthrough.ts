@@ -1,5 +1,5 @@
 import { assert } from '../base/assert.js';
-import type { Time } from '../base/clock.js';
+import { timeFromNs } from '../base/clock.js';
 import { SystemError } from '../base/libc.js';
 import type { ContentFile, ContentStat } from '../cache/content-file.js';
 import { DbError } from '../db/db-error.js';
@@ -250,7 +250,7 @@ export class Passthrough {
   private takeAccess(inode: Inode, backing: Backing, stat: ContentStat): void {
     if (stat.atimeNs === backing.atimeNs) return;
     backing.atimeNs = stat.atimeNs;
-    inode.atime = timeOf(stat.atimeNs);
+    inode.atime = timeFromNs(stat.atimeNs);
     this.deps.tree.inodes.keepVolatile(inode);
   }
 
@@ -263,11 +263,11 @@ export class Passthrough {
     if (size === inode.sizeBytes && stat.mtimeNs === backing.mtimeNs) return;
     inode.sizeBytes = size;
     if (stat.mtimeNs !== backing.mtimeNs) {
-      inode.mtime = timeOf(stat.mtimeNs);
+      inode.mtime = timeFromNs(stat.mtimeNs);
       backing.mtimeNs = stat.mtimeNs;
     }
     backing.untold = true;
-    const changed = timeOf(stat.ctimeNs);
+    const changed = timeFromNs(stat.ctimeNs);
     if (changed.sec > inode.ctime.sec || (changed.sec === inode.ctime.sec && changed.nsec > inode.ctime.nsec)) inode.ctime = changed;
     this.deps.tree.inodes.keepVolatile(inode);
   }
@@ -458,9 +458,4 @@ export class Passthrough {
 
 function timesOf(stat: ContentStat | undefined): { mtimeNs: bigint; atimeNs: bigint } {
   return { mtimeNs: stat?.mtimeNs ?? 0n, atimeNs: stat?.atimeNs ?? 0n };
-}
-
-function timeOf(ns: bigint): Time {
-  const sec = ns / 1_000_000_000n;
-  return { sec: Number(sec), nsec: Number(ns - sec * 1_000_000_000n) };
 }

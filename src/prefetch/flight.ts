@@ -154,6 +154,7 @@ export class Flight implements Job {
 
   private async request(where: Location, start: number, end: number): Promise<void> {
     const begun = this.host.clock.monotonic();
+    const timesKept = this.host.contents.isDirty(this.file.id) ? this.file.keepTimes() : undefined;
     let done!: () => void;
     this.writing = { start, end, done: new Promise((resolve) => (done = resolve)) };
     try {
@@ -170,6 +171,7 @@ export class Flight implements Job {
       this.host.took(end - start, ms);
       this.host.metrics.observeUs('prefetch.get_us', ms * 1000);
     } finally {
+      timesKept?.();
       this.writing = undefined;
       done();
     }
