@@ -25,7 +25,7 @@ export const systemClock: Clock = {
     const wallMs = Date.now();
     const drift = Number(ns / 1_000_000n) - wallMs;
     if (drift > 2 || drift < -2) ns = BigInt(wallMs) * 1_000_000n + (process.hrtime.bigint() % 1_000_000n);
-    return { sec: Number(ns / 1_000_000_000n), nsec: Number(ns % 1_000_000_000n) };
+    return timeFromNs(ns);
   },
 };
 

@@ -64,6 +64,11 @@ function check(call: string, result: number, detail = ''): number {
   return result;
 }
 
+function orErrno(result: unknown): number {
+  const count = Number(result);
+  return count < 0 ? -c().koffi.errno() : count;
+}
+
 export const MountFlag = { RDONLY: 1, NOSUID: 2, NODEV: 4, NOEXEC: 8, REMOUNT: 32, NOSYMFOLLOW: 256 } as const;
 export const UmountFlag = { FORCE: 1, DETACH: 2, NOFOLLOW: 8 } as const;
 
@@ -119,8 +124,7 @@ export function fcntl(fd: number, command: number, argument: number): number {
 
 /** The answer, or a negative errno, as `readRaw`. */
 export function fcntlRaw(fd: number, command: number, argument: number): number {
-  const result = c().fcntl(fd, command, argument) as number;
-  return result < 0 ? -c().koffi.errno() : result;
+  return orErrno(c().fcntl(fd, command, argument));
 }
 
 /** Advisory lock of a whole open file: LOCK_EX 2, LOCK_NB 4, LOCK_UN 8. Answers false where another holds it. */
@@ -136,14 +140,12 @@ export function tryLockExclusive(fd: number): boolean {
  * since an exception costs ten times the system call and EAGAIN is an everyday answer.
  */
 export function readRaw(fd: number, into: Buffer, length: number): number {
-  const n = Number(c().read(fd, into, length));
-  return n < 0 ? -c().koffi.errno() : n;
+  return orErrno(c().read(fd, into, length));
 }
 
 /** write(2) of the first `length` bytes of `from`; the byte count or a negative errno, as `readRaw`. */
 export function writeRaw(fd: number, from: Buffer, length: number): number {
-  const n = Number(c().write(fd, from, length));
-  return n < 0 ? -c().koffi.errno() : n;
+  return orErrno(c().write(fd, from, length));
 }
 
 /** Both ends are closed on exec, and never block: [to read from, to write to]. */
@@ -159,14 +161,12 @@ const spliceNonblock = 2;
 /** splice(2) of a file's bytes from `offset` into a pipe that has room for all or some of them; the byte count or a negative errno, as `readRaw`. */
 export function spliceToPipe(file: number, offset: number, pipeEnd: number, length: number): number {
   spliceOffset[0] = BigInt(offset);
-  const n = Number(c().splice(file, spliceOffset, pipeEnd, null, length, spliceNonblock));
-  return n < 0 ? -c().koffi.errno() : n;
+  return orErrno(c().splice(file, spliceOffset, pipeEnd, null, length, spliceNonblock));
 }
 
 /** splice(2) of `length` bytes of a pipe into a device; the byte count or a negative errno, as `readRaw`. */
 export function spliceFromPipe(pipeEnd: number, device: number, length: number): number {
-  const n = Number(c().splice(pipeEnd, null, device, null, length, spliceNonblock));
-  return n < 0 ? -c().koffi.errno() : n;
+  return orErrno(c().splice(pipeEnd, null, device, null, length, spliceNonblock));
 }
 
 /** Of stat(2), to the nanosecond. */

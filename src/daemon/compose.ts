@@ -37,6 +37,7 @@ const MiB = 2 ** 20;
 const smallFileBytes = 8 * MiB;
 const partBytes = 8 * MiB;
 const windowBytesMax = 256 * MiB;
+
 /** Everything a daemon is made of, wired; the only place that builds things. Not yet serving: the caller starts the session. */
 export interface Parts {
   readonly config: MountConfig;

@@ -15,12 +15,13 @@ import { startedWith, SupervisorLink } from './supervisor-link.js';
 const connectionsMax = 520;
 
 async function main(): Promise<void> {
-  const { config, generation } = startedWith();
+  const started = startedWith();
+  const { config, generation } = started;
   const log = daemonLog(config);
   const metrics = new Metrics();
   const life = new Lifetime('daemon', log);
   const opening = openPool(config, generation, log, metrics);
-  const link = SupervisorLink.connect();
+  const link = SupervisorLink.connect(started);
   let isOpening = true;
   const opened = (): void => { isOpening = false; };
   opening.then(opened, opened); // a failure is said by who waits for it, and nothing of the cache directory that is wrong comes after it

@@ -44,12 +44,12 @@ export class SupervisorLink {
   private readonly unmounts = new Map<number, (errno: number | undefined) => void>();
   private nextId = 1;
 
-  static connect(): SupervisorLink {
-    return new SupervisorLink();
+  static connect(started = startedWith()): SupervisorLink {
+    return new SupervisorLink(started);
   }
 
-  private constructor() {
-    ({ config: this.config, generation: this.generation } = startedWith());
+  private constructor(started: ReturnType<typeof startedWith>) {
+    ({ config: this.config, generation: this.generation } = started);
     fcntl(deviceDescriptor, 2 /* F_SETFD */, 1 /* FD_CLOEXEC */); // no helper program of ours may keep the connection open
     process.on('message', (message: ToDaemon) => {
       if (message.type === 'mounted') this.mounted?.();

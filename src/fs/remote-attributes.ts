@@ -6,6 +6,7 @@ import { TxGroup } from '../db/tx-group.js';
 import { decodeAttributes, isFileBySize, type DecodedAttributes } from '../s3/metadata-codec.js';
 import type { Key, ObjectHead } from '../s3/object-store.js';
 import { StoreError } from '../s3/store-error.js';
+import { isContentUseless } from '../writeback/attributes.js';
 import type { ActiveListing, ActiveListings } from './active-listings.js';
 import type { FsDeps } from './deps.js';
 import { toFsError } from './errno-map.js';
@@ -239,8 +240,7 @@ export class RemoteAttributes {
     }
     const isUnseen = this.isUnseen(inode);
     this.apply(inode, type, head, attributes, target);
-    // Bytes that came along: of no use to what turns out to be no file, and names of one file are joined before anything of them is local (J10)
-    if ((type !== FileType.REG || attributes.linkId !== undefined) && inode.content !== null && !inode.unsealed && this.deps.config.attributes === 'full') this.changes.dropContent(inode);
+    if (!inode.unsealed && this.deps.config.attributes === 'full' && isContentUseless(inode, attributes)) this.changes.dropContent(inode);
     this.deps.links.completed(inode, { key, head, attributes, isUnseen });
   }
 

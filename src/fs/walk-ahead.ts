@@ -170,7 +170,7 @@ export class WalkAhead {
     this.deps.metrics.add('prefetch.files_begun', things.length);
     const later = inodes.filter((inode) => !this.mayComeWithBytes(inode));
     this.fetch(inodes.filter((inode) => !later.includes(inode)));
-    for (const { ino } of later) void this.attributes.completeAhead(tree.inodes.mustGet(ino)).then(() => this.fetchKnown(ino));
+    for (const inode of later) void this.attributes.completeAhead(inode).then(() => this.fetchKnown(inode.ino));
   }
 
   private fetchKnown(ino: number): void {

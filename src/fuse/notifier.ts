@@ -31,7 +31,7 @@ export class Notifier {
   private closed = false;
   private idle: (() => void)[] = [];
 
-  /** @param device of the mounted connection. The worker comes with the first notice and writes to its own duplicate, which `close` closes. */
+  /** @param device of the mounted connection. The worker comes with the first notice and writes to a duplicate of its own, closed when it ends. */
   static start(options: { device: number; log: Log; metrics: Metrics; queueMax?: number }): Notifier {
     return new Notifier(options.device, options.log.child({ room: 'fuse' }), options.metrics, options.queueMax ?? queueMaxDefault);
   }

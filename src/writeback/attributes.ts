@@ -19,6 +19,11 @@ export function dropDigests(inode: Inode): boolean {
   return true;
 }
 
+/** Bytes that were fetched before its attributes were known: of no use to what is no file, and names of one file are joined before anything of them is local (J10). */
+export function isContentUseless(inode: Inode, { linkId }: Pick<DecodedAttributes, 'linkId'>): boolean {
+  return inode.content !== null && (!isRegular(inode) || linkId !== undefined);
+}
+
 /** A listing showed it as a file; its HEAD says it is a symlink, whose target is the content. */
 export function isUnreadSymlink(inode: Inode, head: ObjectHead): boolean {
   const { mode } = decodeAttributes(head);

@@ -2,13 +2,13 @@ import { AssertionError } from '../base/assert.js';
 import { backoffMs } from '../base/backoff.js';
 import { ContentLostError } from '../cache/cache-error.js';
 import { debounceMsMax, type JournalRow } from '../journal/journal.js';
-import { FileType, fileType, isRegular, type Inode } from '../meta/inode.js';
+import { isRegular, type Inode } from '../meta/inode.js';
 import { SourceLostError } from '../prefetch/source-lost-error.js';
 import { MetadataTooLarge } from '../s3/metadata-codec.js';
 import type { Key } from '../s3/object-store.js';
 import { StoreError } from '../s3/store-error.js';
 import type { Composer } from './compose.js';
-import { completeAttributes, isUnreadSymlink } from './attributes.js';
+import { completeAttributes, isContentUseless, isUnreadSymlink } from './attributes.js';
 import { desired, type Action, type ParkReason } from './desired.js';
 import type { Filler } from './fill.js';
 import type { Ledger } from './ledger.js';
@@ -175,9 +175,8 @@ export class Reconciler {
       db.tx(() => {
         const isAsFound = !now.unsealed && now.gen === row.gen && !(this.deps.hooks.isOpenAsListed?.(now.ino) ?? false);
         const attributes = completeAttributes(now, head, target, isAsFound);
-        // Bytes that were fetched before anybody knew: no use to what is no file, and names of one file are joined before anything of them is local (J10)
-        if (isAsFound && now.content !== null && (fileType(now) !== FileType.REG || attributes.linkId !== undefined)) {
-          this.deps.contents.remove(now.content);
+        if (isAsFound && isContentUseless(now, attributes)) {
+          this.deps.contents.remove(now.content!);
           now.content = null;
         }
         tree.inodes.save(now);
